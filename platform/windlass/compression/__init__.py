@@ -1,0 +1,1 @@
+"""Candidates from a trained model, each in the form in which it is served."""

@@ -1,0 +1,1 @@
+"""Tracking and model versions in MLflow."""

@@ -1,0 +1,1 @@
+"""What a task means: loss, metrics, default architecture, serving signature. One file per task."""

@@ -1,0 +1,1 @@
+"""Data-parallel training under torchrun: the trainer, its checkpoints, and how it is launched."""
