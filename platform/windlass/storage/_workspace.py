@@ -3,92 +3,156 @@
 - `<root>/steps/<step>/<step_key>/`: what a step published.
 - `<root>/inputs/<sha256>/`: local data and modules that a recipe names.
 - `<root>/runs/<run_id>/`: what happened: the resolved recipe, each step's reference.
-- `<local>/work/<step>/<step_key>/`: a step's unfinished work (checkpoints), kept for its rerun.
+- `<local>/work/<step>/<step_key>/`: a step's unfinished work (checkpoints), kept until it has published.
+- `<local>/outgoing/`: what was made and is not yet on the object store; a rerun uploads it.
+- `<local>/cache/<digest>/`: copies of what lies on an object store.
 - `<local>/locks/` and `<local>/tmp/`: never read by another machine.
 """
 
 from __future__ import annotations
 
-import fcntl
 import shutil
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
-from windlass.errors import CorruptedError
-from windlass.storage._manifest import MANIFEST_NAME, Manifest, Reference, describe_directory, digest_file
+from windlass.storage._local import LocalStore, locked
+from windlass.storage._manifest import Manifest, Reference, check_name, describe_input
+from windlass.storage._s3_settings import S3Settings
+from windlass.storage._s3_store import S3Store
+
+_DEFAULT_LOCAL = Path(".windlass")
+
+
+class Store(Protocol):
+    """A place for results: `LocalStore` or `S3Store`."""
+
+    uri: str
+
+    def find(self, name: str) -> Reference | None: ...
+    def make(self, name: str, make: Callable[[Path], None]) -> tuple[Reference, bool]: ...
+    def publish_files(self, source: Path, manifest: Manifest, name: str) -> Reference: ...
+    def fetch(self, reference: Reference) -> Path: ...
+    def write_document(self, name: str, data: bytes, *, if_absent: bool) -> bool: ...
+    def read_document(self, name: str) -> bytes | None: ...
+    def list_documents(self, prefix: str) -> list[str]: ...
+    def delete_document(self, name: str) -> None: ...
+    def remove(self, reference: Reference) -> None: ...
 
 
 class Workspace:
-    """A root for results and a local directory for what only this machine needs."""
+    """A root for results and a local directory for what only this machine needs.
 
-    def __init__(self, root: Path) -> None:
-        self.root = root.resolve()
-        self.local = self.root
+    Args:
+        root: a directory, or `s3://bucket/prefix`.
+        local: locks, unfinished work and copies; the root itself if that is a directory, else `.windlass`.
+        s3: how to reach the object store; what the environment says if left out.
+
+    Raises:
+        InvalidRootError: the root is neither a path nor `s3://bucket[/prefix]`.
+    """
+
+    def __init__(self, root: str | Path, local: Path | None = None, *, s3: S3Settings | None = None) -> None:
+        self._s3 = s3
+        if "://" in str(root):
+            self.local = (local or _DEFAULT_LOCAL).resolve()
+            self._store: Store = S3Store(str(root), self.local, s3)
+        else:
+            self._store = LocalStore(Path(root).resolve())
+            self.local = local.resolve() if local else Path(root).resolve()
+
+    @property
+    def uri(self) -> str:
+        """The root as one writes it: an absolute path, or `s3://bucket/prefix`."""
+        return self._store.uri
 
     def find(self, step: str, key: str) -> Reference | None:
         """The result that is published under this key, if there is one."""
-        directory = self._step_directory(step, key)
-        if not (directory / MANIFEST_NAME).is_file():
-            return None
-        return Reference(uri=str(directory), digest=Manifest.read(directory / MANIFEST_NAME).digest)
+        return self._store.find(f"steps/{step}/{key}")
 
     def once(self, step: str, key: str, make: Callable[[Path], None]) -> tuple[Reference, bool]:
         """Publish what `make` writes into the directory that it is given, unless it is published already.
 
-        A second process that asks for the same key waits for the first and takes its result.
+        A second process that asks for the same key waits for the first and takes its result; of two machines that
+        make the same at once, the first to publish wins, and both take its result.
 
         Returns:
-            The published result, and whether it was there before.
+            The published result, and whether it was there before: made by an earlier run or by another process.
+
+        Raises:
+            StorageFullError: the disk is full; nothing is published.
+            StorageUnreachableError: the object store stayed away; the result is kept and a rerun uploads it.
         """
-        with self._locked(f"{step}-{key}"):
-            if (found := self.find(step, key)) is not None:
-                return found, True
-            directory = self.local / "tmp" / uuid.uuid4().hex
-            directory.mkdir(parents=True)
-            try:
-                make(directory)
-                return self._publish(directory, self._step_directory(step, key)), False
-            finally:
-                shutil.rmtree(directory, ignore_errors=True)
+        with locked(self.local / "locks" / f"{step}-{key}.lock", f"making {step} of this run"):
+            reference, made = self.find(step, key), False
+            if reference is None:
+                reference, made = self._store.make(f"steps/{step}/{key}", make)
+            for unfinished in ("work", "outgoing/steps"):
+                shutil.rmtree(self.local / unfinished / step / key, ignore_errors=True)
+            return reference, not made
 
     def fetch(self, reference: Reference) -> Path:
         """A local directory with the published files, their digests verified.
 
         Raises:
-            CorruptedError: a file is missing or is not what was published.
+            ObjectCorruptedError: a file is missing or is not what was published.
+            WrongResultError: something else is published there.
+            StorageUnreachableError: the object store stayed away.
         """
-        directory = Path(reference.uri)
-        manifest = Manifest.read(directory / MANIFEST_NAME)
-        if manifest.digest != reference.digest:
-            raise CorruptedError(f"{directory} holds another result than the one that was asked for")
-        for name, entry in manifest.files.items():
-            path = directory / name
-            if not path.is_file() or path.stat().st_size != entry.size_bytes or digest_file(path) != entry.sha256:
-                raise CorruptedError(f"{path} is not what was published; delete {directory} and run again")
-        return directory
+        if not reference.uri.startswith("s3://"):
+            return LocalStore(Path(reference.uri).parent).fetch(reference)
+        if isinstance(self._store, S3Store) and reference.uri.startswith(f"{self.uri}/"):
+            return self._store.fetch(reference)
+        return S3Store(reference.uri, self.local, self._s3).fetch(reference)
 
     def work_directory(self, step: str, key: str) -> Path:
-        """A step's own directory for unfinished work, kept until the step has published."""
+        """A step's own directory for unfinished work, removed when the step has published."""
         directory = self.local / "work" / step / key
         directory.mkdir(parents=True, exist_ok=True)
         return directory
 
-    def _step_directory(self, step: str, key: str) -> Path:
-        return self.root / "steps" / step / key
+    def put_input(self, path: Path) -> Reference:
+        """Publish a file, or the files of a directory, below `inputs/` under the digest of what it holds.
 
-    def _publish(self, source: Path, target: Path) -> Reference:
-        manifest = describe_directory(source)
-        manifest.write(source / MANIFEST_NAME)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        source.rename(target)
-        return Reference(uri=str(target), digest=manifest.digest)
+        A local root keeps a copy: what a recorded run names by digest must not change when the user edits the file.
 
-    @contextmanager
-    def _locked(self, name: str) -> Iterator[None]:
-        path = self.local / "locks" / f"{name}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        Raises:
+            InputNotFoundError: there is no file.
+            ReservedNameError: a file is called manifest.json.
+            InputChangedError: something wrote to it meanwhile.
+        """
+        path = path.absolute()
+        manifest = describe_input(path)
+        name = f"inputs/{manifest.digest}"
+        with locked(self.local / "locks" / f"inputs-{manifest.digest}.lock", f"publishing {path.name}"):
+            if (found := self._store.find(name)) is not None:
+                return found
+            return self._store.publish_files(path if path.is_dir() else path.parent, manifest, name)
+
+    def write_document(self, name: str, data: bytes, *, if_absent: bool = False) -> bool:
+        """Write a small file below the root, all of it or nothing.
+
+        Returns:
+            Whether it was written: not when `if_absent` is set and another one is there.
+        """
+        return self._store.write_document(check_name(name), data, if_absent=if_absent)
+
+    def read_document(self, name: str) -> bytes | None:
+        """A small file below the root; None if there is none."""
+        return self._store.read_document(check_name(name))
+
+    def list_documents(self, prefix: str) -> list[str]:
+        """Names below the root that begin with `prefix`, sorted: `runs/<run_id>/` lists one run."""
+        return self._store.list_documents(prefix)
+
+    def delete_document(self, name: str) -> None:
+        """Delete a small file; nothing happens if there is none."""
+        self._store.delete_document(check_name(name))
+
+    def remove(self, reference: Reference) -> None:
+        """Unpublish: readers see all of it or nothing.
+
+        Raises:
+            NotPublishedHereError: it lies elsewhere.
+        """
+        self._store.remove(reference)

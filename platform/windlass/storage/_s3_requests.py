@@ -1,0 +1,220 @@
+"""The requests that we send to an object store, each retried, each answer checked."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from windlass.storage._retry import DamagedTransferError, Retrier, error_code, status_of
+from windlass.storage._s3_settings import S3Settings, connect
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+_SHA256 = "sha256"
+"""Name of the object metadata that holds the digest of the whole object."""
+
+
+class S3Requests:
+    """One bucket. Safe to use from several threads; the client is made at the first request."""
+
+    def __init__(self, bucket: str, settings: S3Settings) -> None:
+        self.bucket, self.settings = bucket, settings
+
+    @cached_property
+    def _client(self) -> S3Client:
+        return connect(self.settings)
+
+    @cached_property
+    def _retry(self) -> Retrier:
+        return Retrier(self.bucket, self._client.meta.endpoint_url, self.settings.retry_for_s)
+
+    def put(self, key: str, data: bytes, sha256: str, stopped: threading.Event | None = None) -> None:
+        def request() -> None:
+            self._client.put_object(Bucket=self.bucket, Key=key, Body=data, Metadata={_SHA256: sha256})
+
+        self._retry(f"uploading {key}", request, stopped)
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Whether this object was written; of several writers exactly one is told so."""
+        attempts = 0
+        digest = hashlib.sha256(data).hexdigest()
+
+        def request() -> bool:
+            from botocore.exceptions import ClientError
+
+            nonlocal attempts
+            attempts += 1
+            try:
+                self._client.put_object(
+                    Bucket=self.bucket, Key=key, Body=data, IfNoneMatch="*", Metadata={_SHA256: digest}
+                )
+            except ClientError as error:
+                if status_of(error) == 412:
+                    return False
+                raise
+            return True
+
+        if self._retry(f"publishing {key}", request):
+            return True
+        # The answer to an earlier attempt may have been lost after the object was written.
+        return attempts > 1 and self.get(key) == data
+
+    def get(self, key: str) -> bytes | None:
+        """A small object, checked against the digest that it was stored with; None if there is none."""
+
+        def request() -> bytes | None:
+            from botocore.exceptions import ClientError
+
+            try:
+                answer = self._client.get_object(Bucket=self.bucket, Key=key)
+            except ClientError as error:
+                if error_code(error) in {"NoSuchKey", "404"}:
+                    return None
+                raise
+            data = answer["Body"].read()
+            expected = answer["Metadata"].get(_SHA256)
+            if expected and hashlib.sha256(data).hexdigest() != expected:
+                raise DamagedTransferError(f"{key} arrived with another SHA-256")
+            return data
+
+        return self._retry(f"reading {key}", request)
+
+    def get_range(self, key: str, start: int, size_bytes: int, stopped: threading.Event) -> bytes | None:
+        """Bytes of an object; None if there is no such object or it ends earlier."""
+
+        def request() -> bytes | None:
+            from botocore.exceptions import ClientError
+
+            chosen = {"Range": f"bytes={start}-{start + size_bytes - 1}"} if size_bytes else {}
+            try:
+                data = self._client.get_object(Bucket=self.bucket, Key=key, **chosen)["Body"].read()  # type: ignore[arg-type]
+            except ClientError as error:
+                if error_code(error) in {"NoSuchKey", "404", "InvalidRange"}:
+                    return None
+                raise
+            if len(data) != size_bytes:
+                raise DamagedTransferError(f"{len(data):,} bytes of {key} arrived instead of {size_bytes:,}")
+            return data
+
+        return self._retry(f"downloading {key}", request, stopped)
+
+    def holds(self, key: str, size_bytes: int, sha256: str, stopped: threading.Event | None = None) -> bool:
+        """Whether the object is there with this size and digest."""
+
+        def request() -> bool:
+            from botocore.exceptions import ClientError
+
+            try:
+                answer = self._client.head_object(Bucket=self.bucket, Key=key)
+            except ClientError as error:
+                if status_of(error) == 404:
+                    return False
+                raise
+            return answer["ContentLength"] == size_bytes and answer["Metadata"].get(_SHA256) == sha256
+
+        return self._retry(f"looking at {key}", request, stopped)
+
+    def list_keys(self, prefix: str) -> list[str]:
+        keys: list[str] = []
+        following: dict[str, Any] = {}
+        while True:
+            page = self._retry(
+                f"listing {prefix}",
+                lambda more=following: self._client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, **more),  # type: ignore[misc]
+            )
+            keys += [entry["Key"] for entry in page.get("Contents", [])]
+            if not page.get("IsTruncated"):
+                return keys
+            following = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def delete(self, key: str) -> None:
+        self._retry(f"deleting {key}", lambda: self._client.delete_object(Bucket=self.bucket, Key=key))
+
+    def delete_all(self, keys: list[str]) -> None:
+        """Delete objects one by one: deleting in bulk needs checksums that not every server understands."""
+        with ThreadPoolExecutor(self.settings.num_workers) as pool:
+            list(pool.map(self.delete, keys))
+
+    def begin_parts(self, key: str, sha256: str) -> str:
+        """Begin an upload in parts; returns its id."""
+        answer = self._retry(
+            f"uploading {key}",
+            lambda: self._client.create_multipart_upload(Bucket=self.bucket, Key=key, Metadata={_SHA256: sha256}),
+        )
+        return answer["UploadId"]
+
+    def unfinished(self, prefix: str) -> Iterator[tuple[str, str]]:
+        """Key and id of each upload in parts below a prefix that was begun and not completed."""
+        answer = self._retry(
+            f"listing {prefix}", lambda: self._client.list_multipart_uploads(Bucket=self.bucket, Prefix=prefix)
+        )
+        for upload in answer.get("Uploads", []):
+            if upload["Key"].startswith(prefix):
+                yield upload["Key"], upload["UploadId"]
+
+    def uploaded_parts(self, key: str, upload_id: str) -> dict[int, str]:
+        """ETag of each part that has arrived, by its number from 1."""
+        parts: dict[int, str] = {}
+        following: dict[str, Any] = {}
+        while True:
+            page = self._retry(
+                f"listing the parts of {key}",
+                lambda more=following: self._client.list_parts(  # type: ignore[misc]
+                    Bucket=self.bucket, Key=key, UploadId=upload_id, **more
+                ),
+            )
+            parts |= {part["PartNumber"]: part["ETag"] for part in page.get("Parts", [])}
+            if not page.get("IsTruncated"):
+                return parts
+            following = {"PartNumberMarker": page["NextPartNumberMarker"]}
+
+    def put_part(self, key: str, upload_id: str, number: int, data: bytes, stopped: threading.Event) -> str:
+        """Upload one part; returns its ETag."""
+        answer = self._retry(
+            f"uploading {key}",
+            lambda: self._client.upload_part(
+                Bucket=self.bucket, Key=key, UploadId=upload_id, PartNumber=number, Body=data
+            ),
+            stopped,
+        )
+        return answer["ETag"]
+
+    def complete(
+        self, key: str, upload_id: str, etags: dict[int, str], size_bytes: int, sha256: str, stopped: threading.Event
+    ) -> None:
+        """Make one object of the parts."""
+        parts = [{"PartNumber": number, "ETag": etags[number]} for number in sorted(etags)]
+
+        def request() -> None:
+            from botocore.exceptions import ClientError
+
+            try:
+                self._client.complete_multipart_upload(
+                    Bucket=self.bucket,
+                    Key=key,
+                    UploadId=upload_id,
+                    MultipartUpload={"Parts": parts},  # type: ignore[typeddict-item]
+                )
+            except ClientError as error:
+                # After a lost answer the upload is gone because it was completed.
+                if error_code(error) != "NoSuchUpload" or not self.holds(key, size_bytes, sha256):
+                    raise
+
+        self._retry(f"completing {key}", request, stopped)
+
+    def abort(self, key: str, upload_id: str) -> None:
+        def request() -> None:
+            from botocore.exceptions import ClientError
+
+            try:
+                self._client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload_id)
+            except ClientError as error:
+                if error_code(error) != "NoSuchUpload":
+                    raise
+
+        self._retry(f"cleaning up {key}", request)
