@@ -1,1 +1,18 @@
 """A model as it is served: its bundle, signature, golden examples and engines. Imports no torch."""
+
+from windlass.variants._bundle import InvalidVariantError, open_variant
+from windlass.variants.signature import ColumnSpec, Signature, TensorSpec
+from windlass.variants.variant import GOLDEN_NAME, VARIANT_NAME, GoldenExamples, Origin, Variant
+
+__all__ = [
+    "GOLDEN_NAME",
+    "VARIANT_NAME",
+    "ColumnSpec",
+    "GoldenExamples",
+    "InvalidVariantError",
+    "Origin",
+    "Signature",
+    "TensorSpec",
+    "Variant",
+    "open_variant",
+]
