@@ -1,0 +1,201 @@
+"""What has to hold of a staged table before it is written; each failure names the file, row and column."""
+
+# ruff: noqa: S608 - no text of a user enters SQL other than as a quoted literal
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from windlass.data.columns import is_missing_text
+from windlass.data.config import DataConfig
+from windlass.data.description import SPLITS, SplitName
+from windlass.data.engine import Engine
+from windlass.data.errors import BadFileError, BadRowError, DuplicatesAcrossSplitsError, SplitError, TargetError
+from windlass.data.program import MISSING_TARGET, SPLIT_WORDS, Plan, PlannedColumn
+from windlass.data.tables import RawTable, records
+
+MAX_CLASSES = 1000
+_SHOWN = 5
+_DROP_ACTION = "correct the file, or set data.bad_rows: drop"
+
+
+def refuse_bad_rows(
+    config: DataConfig, table: RawTable, plan: Plan, engine: Engine, source: str, staged: str
+) -> dict[str, int]:
+    """Refuse or count the rows that do not parse or whose target is missing.
+
+    Returns:
+        Reason to count of the rows that are left out.
+    """
+    count, rejects = engine.rejects(source)
+    if count and config.bad_rows == "refuse":
+        first = rejects[0]
+        raise BadRowError(
+            file=first.file, line=first.line, column=first.column, reason=first.reason, count=count, action=_DROP_ACTION
+        )
+    dropped = {"does not parse": count} if count else {}
+    found = engine.rows(f"SELECT bad, count(*) FROM {staged} GROUP BY bad ORDER BY count(*) DESC, bad")
+    if not found and not count:
+        raise BadFileError(table.place, "has a header and no rows")
+    for code, rows in found:
+        if code == 0:
+            continue
+        if config.bad_rows == "refuse":
+            raise _bad_value(table, plan, code, rows)
+        dropped[_reason(plan, code)] = rows
+    return dropped
+
+
+def useless_columns(engine: Engine, plan: Plan, staged: str) -> dict[str, str]:
+    """Columns with one value or none, and why they are left out."""
+    if not plan.features:
+        return {}
+    figures = ", ".join(f"count({c.sql}), min({c.sql}), max({c.sql})" for c in plan.features)
+    ((rows, *row),) = engine.rows(f"SELECT count(*), {figures} FROM {staged} WHERE bad = 0")
+    found = {}
+    for i, column in enumerate(plan.features):
+        count, least, greatest = row[3 * i : 3 * i + 3]
+        if count == 0:
+            found[column.name] = "all values are missing"
+        elif count == rows and least == greatest:
+            found[column.name] = f"constant: every value is {least!r}"
+    return found
+
+
+def class_names(engine: Engine, plan: Plan, staged: str) -> tuple[str, ...]:
+    """The classes: in the order of numbers if all are numbers, else of their texts."""
+    found = engine.rows(
+        f"SELECT target, count(*) FROM {staged} WHERE bad = 0 GROUP BY target ORDER BY target LIMIT {MAX_CLASSES + 1}"
+    )
+    names, rows = [str(name) for name, _ in found], sum(count for _, count in found)
+    if len(names) < 2:
+        raise TargetError(plan.target.name, f"every row is of class {names[0]!r}; at least two classes are needed")
+    if len(names) > MAX_CLASSES or (len(names) > 20 and len(names) > rows / 2):
+        count_ = f"more than {MAX_CLASSES:,}" if len(names) > MAX_CLASSES else f"{len(names):,}"
+        raise TargetError(
+            plan.target.name, f"has {count_} classes in {rows:,} rows; for numbers use task: tabular-regression"
+        )
+    try:
+        return tuple(sorted(names, key=float))
+    except ValueError:
+        return tuple(sorted(names))
+
+
+def check_splits(
+    config: DataConfig,
+    target: str,
+    rows: Mapping[SplitName, int],
+    counts: Mapping[SplitName, Sequence[int]] | None,
+    names: Sequence[str] | None,
+) -> None:
+    """No split is empty, and train has every class.
+
+    Args:
+        counts: rows of each class by split, in the order of `names`; None for numbers.
+    """
+    for split in SPLITS:
+        if rows[split] == 0:
+            how = "lower the other shares" if split == "train" else f"raise data.split.{split}"
+            if config.split.column:
+                how = "give it rows"
+            raise SplitError(f"{split} has no rows; {how}, or bring more rows")
+    for name, count in zip(names or (), (counts or {}).get("train", ()), strict=True):
+        if count == 0:
+            raise SplitError(
+                f"class {name!r} of {target!r} has no row in train; bring more rows of it, or split otherwise"
+            )
+
+
+def duplicates_across_splits(
+    config: DataConfig, table: RawTable, plan: Plan, engine: Engine, divided: str
+) -> tuple[str, int]:
+    """Refuse equal rows in several of the user's splits, or leave all copies out but those of the last split.
+
+    Returns:
+        The relation without them, and how many were left out.
+    """
+    rank = "CASE split WHEN 'train' THEN 0 WHEN 'validation' THEN 1 ELSE 2 END"
+    repeated = f"SELECT digest, max({rank}) AS kept FROM {divided} GROUP BY digest HAVING max({rank}) > min({rank})"
+    condition = f"EXISTS (SELECT 1 FROM repeated WHERE repeated.digest = divided.digest AND {rank} < kept)"
+    engine.keep("repeated", repeated)
+    ((count,),) = engine.rows(f"SELECT count(*) FROM {divided} WHERE {condition}")
+    if count and config.duplicates == "refuse":
+        raise DuplicatesAcrossSplitsError(count, _examples(table, plan))
+    return f"(SELECT * FROM {divided} WHERE NOT {condition}) AS divided", count
+
+
+def _bad_value(table: RawTable, plan: Plan, code: int, count: int) -> BadRowError:
+    column, action = _column_of(plan, code), _DROP_ACTION
+    if code > 0 and column.type == "number" and column is not plan.target:
+        action = f"correct the file, set data.columns.{column.name}: category, or set data.bad_rows: drop"
+    for file, line, row in _all_records(table):
+        value = row.get(column.name)
+        if _is_bad(plan, code, value):
+            reason = "the target is missing" if code == MISSING_TARGET else _why(plan, code, value)
+            return BadRowError(file=file, line=line, column=column.name, reason=reason, count=count, action=action)
+    return BadRowError(
+        file=table.place, line=None, column=column.name, reason=_reason(plan, code), count=count, action=action
+    )
+
+
+def _column_of(plan: Plan, code: int) -> PlannedColumn:
+    if code == MISSING_TARGET:
+        return plan.target
+    if code > len(plan.read):
+        assert plan.auxiliary is not None
+        return plan.auxiliary.column
+    return plan.read[code - 1]
+
+
+def _is_bad(plan: Plan, code: int, value: Any) -> bool:
+    text = value if isinstance(value, str) or value is None else repr(value)
+    if code > len(plan.read) and plan.auxiliary is not None and plan.auxiliary.way == "column":
+        return text is None or text.strip().lower() not in itertools.chain.from_iterable(SPLIT_WORDS.values())
+    if code == MISSING_TARGET or code > len(plan.read):
+        return is_missing_text(text) or (code > 0 and not _is_number(text))
+    return not is_missing_text(text) and not _is_number(text)
+
+
+def _is_number(text: str | None) -> bool:
+    try:
+        return text is not None and abs(float(text)) < float("inf") and "_" not in text
+    except ValueError:
+        return False
+
+
+def _why(plan: Plan, code: int, value: Any) -> str:
+    if code > len(plan.read):
+        return f"{value!r} does not say how to split the row"
+    return f"{str(value)[:80]!r} is not a number, as the column's other values are"
+
+
+def _reason(plan: Plan, code: int) -> str:
+    if code == MISSING_TARGET:
+        return f"target {plan.target.name!r} is missing"
+    name = _column_of(plan, code).name
+    return f"column {name!r} does not say how to split" if code > len(plan.read) else f"column {name!r} is not a number"
+
+
+def _all_records(table: RawTable) -> Iterator[tuple[str, int, Mapping[str, Any]]]:
+    for file in table.files:
+        for line, row in records(table, file):
+            yield file.name, line, row
+
+
+def _examples(table: RawTable, plan: Plan) -> list[str]:
+    """The first equal rows that stand in different splits, by file and row."""
+    assert plan.auxiliary is not None
+    names, split_name = [column.name for column in plan.read], plan.auxiliary.column.name
+    seen: dict[tuple[Any, ...], tuple[str, str]] = {}
+    examples: list[str] = []
+    for file, line, row in _all_records(table):
+        key, split = tuple(row.get(name) for name in names), str(row.get(split_name)).strip().lower()
+        place = f"{file} row {line} ({split})"
+        if key in seen and seen[key][0] != split:
+            examples.append(f"{seen[key][1]} and {place}")
+            if len(examples) == _SHOWN:
+                break
+        seen.setdefault(key, (split, place))
+    return examples

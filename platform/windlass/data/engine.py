@@ -1,0 +1,61 @@
+"""What the SQL program of prepare needs of an engine; DuckDB is the one here, Spark fits the same protocol.
+
+The program's SQL stays in what DuckDB 2.0 and Spark 4.3 read alike: `CASE`, `CAST`, `TRY_CAST`, `md5`, `substr`, `||`,
+`chr`, `floor`, `abs`, `log2`, `power`, `trim`, `lower`, `regexp_like`, `conv`, `unix_micros`, plain aggregates; no
+backslash in a literal. An engine defines what its dialect lacks (DuckDB: the last three of the functions).
+Columns are named c0, c1, … inside the program, so that no name of a user's meets a dialect's rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from windlass.data.tables import RawTable
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A line that no row could be made of; `line` counts from 1, the header included, None if it is not known."""
+
+    file: str
+    line: int | None
+    column: str | None
+    reason: str
+
+
+class Engine(Protocol):
+    """Runs SQL over relations that are larger than memory."""
+
+    def open(self, name: str, table: RawTable) -> None:
+        """Make a table readable as the relation `name`, rows in the order of its files; bad lines are left out.
+
+        Its columns are c0, c1, … in the order of `table.columns`: DOUBLE where stored as numbers, else VARCHAR.
+        """
+        ...
+
+    def rejects(self, name: str) -> tuple[int, list[Reject]]:
+        """How many lines the last `keep` from an opened relation left out, and the first of them."""
+        ...
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """The rows of a small result."""
+        ...
+
+    def keep(self, name: str, query: str) -> None:
+        """Compute a relation once, in the order of its source, and keep it on disk under `name`."""
+        ...
+
+    def drop(self, name: str) -> None:
+        """Forget a kept relation and free its room."""
+        ...
+
+    def stream(self, query: str, batch_rows: int) -> Iterator[pa.RecordBatch]:
+        """A result of any length, in the order of its source."""
+        ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,50 @@
+"""The step prepare: a table by the SQL program, images by their own stream."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from windlass.data.config import DataConfig
+from windlass.data.description import DatasetDescription
+from windlass.data.errors import WrongModalityError
+from windlass.data.sources import SKLEARN_IMAGES, ResolvedSource
+
+
+def prepare(
+    config: DataConfig,
+    *,
+    modality: Literal["table", "images"],
+    target_kind: Literal["class", "number"],
+    source: ResolvedSource,
+    output: Path,
+    memory_limit_bytes: int,
+    threads: int,
+) -> DatasetDescription:
+    """Write a dataset bundle, shards and `dataset.json`, into the existing directory `output`.
+
+    Args:
+        memory_limit_bytes: of this process as a whole.
+
+    Raises:
+        DataError: the data are not as they have to be; the message names the file, row or column.
+    """
+    images = source.kind in ("idx", "folder") or source.dataset in SKLEARN_IMAGES
+    if images != (modality == "images"):
+        raise WrongModalityError("images" if images else "a table", modality)
+    if images:
+        from windlass.data.images import prepare_images
+
+        return prepare_images(
+            config, source=source, output=output, memory_limit_bytes=memory_limit_bytes, threads=threads
+        )
+    from windlass.data.table import prepare_table
+
+    return prepare_table(
+        config,
+        target_kind=target_kind,
+        source=source,
+        output=output,
+        memory_limit_bytes=memory_limit_bytes,
+        threads=threads,
+    )

@@ -1,0 +1,206 @@
+"""The SQL of prepare: text only, in the subset that `windlass.data.engine` names."""
+
+# ruff: noqa: S608 - no text of a user enters SQL other than as a quoted literal
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from windlass.data.config import ColumnType
+from windlass.data.tables import Stored
+
+NUMBER = "^ *[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)? *$"
+MISSING = ("", "na", "n/a", "nan", "null", "none", "?")
+"""What stands for a missing number or target in a text file, in lower case."""
+MISSING_TARGET = -1
+SPLIT_WORDS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing"),
+}
+_DATE = "^[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_LARGEST = "1.7976931348623157e308"
+_SEPARATOR = ", chr(31), "
+_DIGITS_53 = "9007199254740992"
+
+
+@dataclass(frozen=True)
+class PlannedColumn:
+    """A column that is read: c`index` of the source, as a number or as text."""
+
+    name: str
+    index: int
+    type: ColumnType
+    stored: Stored
+
+    @property
+    def sql(self) -> str:
+        return f"c{self.index}"
+
+
+@dataclass(frozen=True)
+class Auxiliary:
+    """The column by which rows are split."""
+
+    column: PlannedColumn
+    way: Literal["group", "time", "column"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is read of a table, and what is left out and why."""
+
+    features: tuple[PlannedColumn, ...]
+    target: PlannedColumn
+    target_kind: Literal["class", "number"]
+    auxiliary: Auxiliary | None
+    dropped: Mapping[str, str]
+
+    @property
+    def read(self) -> tuple[PlannedColumn, ...]:
+        return (*self.features, self.target)
+
+
+def quote(text: str) -> str:
+    """A string literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def staging(plan: Plan, source: str) -> str:
+    """Typed columns, `target`, `auxiliary`, `bad` (what is wrong with the row, 0 if nothing) and the row's digest.
+
+    `bad` is MISSING_TARGET, or 1 + the position in `plan.read` of the first column that is not the number it should
+    be, or 1 + the number of columns read where the splitting column says nothing.
+    """
+    inner = [f"{_value(column)} AS v{column.index}" for column in plan.features]
+    inner.append(f"{_target(plan.target)} AS v{plan.target.index}")
+    raw = [f"c{column.index}" for column in plan.read]
+    if plan.auxiliary:
+        inner.append(f"{_auxiliary(plan.auxiliary)} AS auxiliary")
+    checks = [_misfit(column, position) for position, column in enumerate(plan.read, 1) if column.type == "number"]
+    checks.append(f"WHEN v{plan.target.index} IS NULL THEN {MISSING_TARGET}")
+    if plan.auxiliary:
+        checks.append(f"WHEN auxiliary IS NULL THEN {len(plan.read) + 1}")
+    outer = [f"v{column.index} AS {column.sql}" for column in plan.features]
+    outer += [f"v{plan.target.index} AS target", *(["auxiliary"] if plan.auxiliary else [])]
+    outer += [f"CASE {' '.join(checks)} ELSE 0 END AS bad", f"{_digest(plan)} AS digest"]
+    read = ", ".join(dict.fromkeys([*inner, *raw]))
+    return f"SELECT {', '.join(outer)} FROM (SELECT {read} FROM {source}) AS typed"
+
+
+def fingerprint(relation: str) -> str:
+    """Row count and the sums of the four 32-bit limbs of the rows' digests: the same for any order of rows."""
+    limbs = (f"sum(CAST(conv(substr(digest, {1 + 8 * i}, 8), 16, 10) AS BIGINT))" for i in range(4))
+    return f"SELECT count(*), {', '.join(limbs)} FROM {relation}"
+
+
+def split_key(seed: int, auxiliary: Auxiliary | None) -> str:
+    """A hash of the row's content or of its group, as hex text: equal rows, equal keys."""
+    content = "auxiliary" if auxiliary else "digest"
+    return f"md5(concat('{seed}'{_SEPARATOR}{content}))"
+
+
+def is_missing(column: str) -> str:
+    return f"({column} IS NULL OR lower(trim({column})) IN ({', '.join(map(quote, MISSING))}))"
+
+
+def _value(column: PlannedColumn) -> str:
+    name = column.sql
+    if column.type == "number":
+        number = name
+        if column.stored != "number":
+            number = f"CASE WHEN regexp_like({name}, '{NUMBER}') THEN TRY_CAST(trim({name}) AS DOUBLE) END"
+        return f"CASE WHEN abs({number}) <= {_LARGEST} THEN {number} END"
+    if column.stored == "number":
+        # 1.0 and 1 are one category, and no engine prints whole numbers differently
+        whole = f"{name} = floor({name}) AND abs({name}) < 1e15"
+        text = f"CASE WHEN {whole} THEN CAST(CAST({name} AS BIGINT) AS VARCHAR) ELSE CAST({name} AS VARCHAR) END"
+        return f"CASE WHEN abs({name}) <= {_LARGEST} THEN {text} END"
+    return f"CASE WHEN trim({name}) <> '' THEN {name} END"
+
+
+def _target(column: PlannedColumn) -> str:
+    if column.type == "number" or column.stored == "number":
+        return _value(column)
+    return f"CASE WHEN NOT {is_missing(column.sql)} THEN trim({column.sql}) END"
+
+
+def _auxiliary(auxiliary: Auxiliary) -> str:
+    name, stored = auxiliary.column.sql, auxiliary.column.stored
+    if auxiliary.way == "column":
+        cases = (
+            f"WHEN lower(trim({name})) IN ({', '.join(map(quote, words))}) THEN {quote(split)}"
+            for split, words in SPLIT_WORDS.items()
+        )
+        return f"CASE {' '.join(cases)} END"
+    if auxiliary.way == "group":
+        return _value(PlannedColumn(auxiliary.column.name, auxiliary.column.index, "category", stored))
+    if stored == "number":
+        return f"CASE WHEN abs({name}) <= {_LARGEST} THEN {name} END"
+    moment = f"CAST(unix_micros(TRY_CAST({name} AS TIMESTAMP)) AS DOUBLE)"
+    return (
+        f"CASE WHEN regexp_like({name}, '{NUMBER}') THEN TRY_CAST(trim({name}) AS DOUBLE) "
+        f"WHEN regexp_like({name}, '{_DATE}') THEN {moment} END"
+    )
+
+
+def _misfit(column: PlannedColumn, position: int) -> str:
+    name, value = column.sql, f"v{column.index}"
+    present = f"NOT isnan({name})" if column.stored == "number" else f"NOT {is_missing(name)}"
+    return f"WHEN {value} IS NULL AND {name} IS NOT NULL AND {present} THEN {position}"
+
+
+def _digest(plan: Plan) -> str:
+    parts = [
+        _exact(f"v{column.index}") if column.type == "number" else f"coalesce(v{column.index}, '')"
+        for column in plan.read
+    ]
+    return f"md5(concat({_SEPARATOR.join(parts)}))"
+
+
+def _exact(x: str) -> str:
+    """A double as whole numbers, for engines print doubles differently.
+
+    To 2^-53: one number below 1,000, above it the whole part and the rest, for no integer is longer than 63 bits.
+    Below 2^-20 and from 2^53 on, the exponent of two and 53 digits.
+    """
+    size = f"abs({x})"
+    small = f"CAST(CAST(floor({x} * {_DIGITS_53}) AS BIGINT) AS VARCHAR)"
+    rest = f"CAST(floor(({x} - floor({x})) * {_DIGITS_53}) AS BIGINT)"
+    medium = f"CAST(CAST(floor({x}) AS BIGINT) AS VARCHAR) || '.' || CAST({rest} AS VARCHAR)"
+    exponent = f"floor(log2({size}))"
+    digits = f"CAST(floor({x} / power(2.0, {exponent}) * {_DIGITS_53}) AS BIGINT)"
+    extreme = f"CAST(CAST({exponent} AS BIGINT) AS VARCHAR) || 'p' || CAST({digits} AS VARCHAR)"
+    return (
+        f"CASE WHEN {size} >= 9.5367431640625e-07 AND {size} < 1000.0 THEN {small} WHEN {x} IS NULL THEN '' "
+        f"WHEN {x} = 0 THEN '0' WHEN {size} >= 1000.0 AND {size} < {_DIGITS_53} THEN {medium} ELSE {extreme} END"
+    )
+
+
+def key_histogram(key: str, stratum: str, relation: str) -> str:
+    """Rows of each stratum by the first four hex digits of their key."""
+    return f"SELECT {stratum}, substr({key}, 1, 4), count(*) FROM {relation} WHERE bad = 0 GROUP BY 1, 2"
+
+
+def keys_of_bins(key: str, stratum: str, relation: str, bins: Sequence[tuple[str | None, str]]) -> str:
+    """The keys themselves of a few bins, in order."""
+    wanted = " OR ".join(
+        f"(stratum {'IS NULL' if name is None else '= ' + quote(name)} AND substr(key, 1, 4) = {quote(digits)})"
+        for name, digits in bins
+    )
+    inner = f"SELECT {stratum} AS stratum, {key} AS key FROM {relation} WHERE bad = 0"
+    return f"SELECT stratum, key FROM ({inner}) AS keyed WHERE {wanted} ORDER BY 1, 2"
+
+
+def splits_by_bounds(key: str, bounds: Mapping[str | None, tuple[str, str]]) -> str:
+    """Keys below the first bound go to test, below the second to validation; bounds per class, or one pair for all."""
+    cases = {
+        stratum: f"CASE WHEN {key} < {test} THEN 'test' WHEN {key} < {validation} THEN 'validation' ELSE 'train' END"
+        for stratum, (test, validation) in bounds.items()
+    }
+    if None in cases:
+        return cases[None]
+    whens = " ".join(f"WHEN target = {quote(str(stratum))} THEN ({case})" for stratum, case in cases.items())
+    return f"CASE {whens} END"

@@ -1,0 +1,236 @@
+"""Prepare a table: staged once by the engine, checked, divided, written, its transforms fitted on train."""
+
+# ruff: noqa: S608 - no text of a user enters SQL other than as a quoted literal
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from windlass.data import program
+from windlass.data.bundle import BundleWriter
+from windlass.data.checks import (
+    check_splits,
+    class_names,
+    duplicates_across_splits,
+    refuse_bad_rows,
+    useless_columns,
+)
+from windlass.data.columns import plan_columns
+from windlass.data.config import DataConfig
+from windlass.data.description import (
+    DATASET_NAME,
+    SPLITS,
+    Column,
+    DatasetDescription,
+    SplitName,
+    TargetTransform,
+    Transform,
+)
+from windlass.data.duckdb_engine import DuckDBEngine
+from windlass.data.engine import Engine
+from windlass.data.errors import BadFileError, LeakageError, NoFeaturesError
+from windlass.data.fit import fit_target, fit_transforms
+from windlass.data.leakage import SAMPLE_ROWS, suspected_leakage
+from windlass.data.program import Plan, PlannedColumn
+from windlass.data.sources import ResolvedSource
+from windlass.data.splits import split_expression
+from windlass.data.tables import GUESS_ROWS, RawColumn, RawTable, Stored, TableFile, read_layout
+from windlass.progress import Tracker, message, track
+from windlass.schema import digest_of
+
+_BATCH_ROWS = 50_000
+_STAGED = "staged"
+_SOURCE = "source"
+_TRAIN = "train"
+
+
+def prepare_table(
+    config: DataConfig,
+    *,
+    target_kind: Literal["class", "number"],
+    source: ResolvedSource,
+    output: Path,
+    memory_limit_bytes: int,
+    threads: int,
+) -> DatasetDescription:
+    """Write the bundle of a table. The room for the staged table is taken beside `output`.
+
+    Raises:
+        DataError: the table is not as it has to be; the message names the file, row or column.
+    """
+    table = read_layout(source)
+    with (
+        track("prepare", total=100, unit="%") as tracker,
+        _engine(output.parent, memory_limit_bytes, threads, tracker) as engine,
+    ):
+        engine.open(_SOURCE, table)
+        sample = engine.rows(f"SELECT * FROM {_SOURCE} LIMIT {GUESS_ROWS}")
+        plan = plan_columns(config, table, sample, target_kind)
+        engine.keep(_STAGED, program.staging(plan, _SOURCE))
+        dropped_rows = refuse_bad_rows(config, table, plan, engine, _SOURCE, _STAGED)
+        description = _Preparation(config, table, plan, engine, output, dropped_rows).run()
+        tracker.update(100)
+    description.write(output / DATASET_NAME)
+    return description
+
+
+@contextmanager
+def _engine(beside: Path, memory_limit_bytes: int, threads: int, tracker: Tracker) -> Iterator[DuckDBEngine]:
+    directory = Path(tempfile.mkdtemp(prefix="prepare-", dir=beside))
+    try:
+        engine = DuckDBEngine(directory, memory_limit_bytes=memory_limit_bytes, threads=threads, tracker=tracker)
+        try:
+            yield engine
+        finally:
+            engine.close()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+class _Preparation:
+    """What follows the staging of one table."""
+
+    def __init__(
+        self,
+        config: DataConfig,
+        table: RawTable,
+        plan: Plan,
+        engine: Engine,
+        output: Path,
+        dropped_rows: dict[str, int],
+    ) -> None:
+        self.config, self.table, self.plan, self.engine, self.output = config, table, plan, engine, output
+        self.dropped_rows, self.warnings = dropped_rows, list[str]()
+
+    def run(self) -> DatasetDescription:
+        rows = self.engine.rows(f"SELECT count(*) FROM {_STAGED} WHERE bad = 0")[0][0]
+        if rows == 0:
+            raise BadFileError(self.table.place, "has no rows that can be used")
+        names = class_names(self.engine, self.plan, _STAGED) if self.plan.target_kind == "class" else None
+        useless = useless_columns(self.engine, self.plan, _STAGED)
+        dropped = dict(self.plan.dropped) | useless
+        features = [column for column in self.plan.features if column.name not in useless]
+        if not features:
+            raise NoFeaturesError(dropped)
+        for column, reason in dropped.items():
+            if column not in self.config.drop:
+                message(f"column {column!r} is left out: {reason}")
+        split = split_expression(self.config.split, self.plan, self.engine, _STAGED)
+        divided = f"(SELECT *, {split} AS split FROM {_STAGED} WHERE bad = 0) AS divided"
+        divided = self._without_duplicates(divided)
+        self._check_leakage(features, divided, rows)
+        writer, counts = self._write(features, divided, names)
+        check_splits(self.config, self.plan.target.name, writer.rows, counts, names)
+        transforms, target_transform = self._fit(features, writer)
+        return DatasetDescription(
+            modality="table",
+            target_kind=self.plan.target_kind,
+            target=self.plan.target.name,
+            columns=(
+                *(Column(name=column.name, type=column.type, role="feature") for column in features),
+                Column(name=self.plan.target.name, type=self.plan.target.type, role="target"),
+            ),
+            class_names=names,
+            rows=writer.rows,
+            class_counts=counts,
+            shards=writer.shards,
+            transforms=transforms,
+            target_transform=target_transform,
+            fingerprint=self._fingerprint(),
+            dropped_rows=self.dropped_rows,
+            dropped_columns=dropped,
+            warnings=tuple(self.warnings),
+        )
+
+    def _without_duplicates(self, divided: str) -> str:
+        if self.plan.auxiliary is None or self.plan.auxiliary.way != "column" or self.config.duplicates == "allow":
+            return divided
+        kept, count = duplicates_across_splits(self.config, self.table, self.plan, self.engine, divided)
+        if count:
+            self.dropped_rows["equal to a row of another split"] = count
+        return kept
+
+    def _check_leakage(self, features: list[PlannedColumn], divided: str, rows: int) -> None:
+        # a share of all hashes is a sample that no order of the file can bias; a row counts once, or its copies tell
+        bound = format(min(0xFFFF, max(1, 0x10000 * SAMPLE_ROWS // rows)), "04x")
+        names = ", ".join(column.sql for column in features)
+        drawn = self.engine.rows(
+            f"SELECT DISTINCT digest, target, {names} FROM {divided} "
+            f"WHERE split = 'train' AND substr(digest, 1, 4) <= '{bound}' "
+            "ORDER BY digest"
+        )
+        if not drawn:
+            return
+        _, target, *values = zip(*drawn, strict=True)
+        by_name = {column.name: found for column, found in zip(features, values, strict=True)}
+        scores = suspected_leakage(by_name, target, self.plan.target_kind)
+        if not scores:
+            return
+        error = LeakageError(scores, self.plan.target.name)
+        if self.config.leakage == "refuse":
+            raise error
+        warning = f"{', '.join(map(repr, scores))} alone predicts {self.plan.target.name!r} almost perfectly"
+        self.warnings.append(warning)
+        message(f"warning: {warning}; allowed by data.leakage")
+
+    def _write(
+        self, features: list[PlannedColumn], divided: str, names: tuple[str, ...] | None
+    ) -> tuple[BundleWriter, dict[SplitName, tuple[int, ...]] | None]:
+        """Write the shards, and count the rows of each class by split."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        types = {"number": pa.float64(), "category": pa.string()}
+        fields = [(column.name, types[column.type]) for column in features]
+        schema = pa.schema([*fields, (self.plan.target.name, pa.float64() if names is None else pa.int64())])
+        target = "target" if names is None else _class_index(names)
+        selected = ", ".join(column.sql for column in features)
+        query = f"SELECT {selected}, {target} AS target, split FROM {divided}"
+        counts = {split: np.zeros(len(names or ()), np.int64) for split in SPLITS}
+        with BundleWriter(self.output, schema) as writer:
+            for batch in self.engine.stream(query, _BATCH_ROWS):
+                splits = batch.column(len(schema))
+                for split in SPLITS:
+                    part = batch.filter(pc.equal(splits, split))
+                    arrays = [part.column(i).cast(schema.field(i).type) for i in range(len(schema))]
+                    writer.write(split, pa.RecordBatch.from_arrays(arrays, schema=schema))
+                    if names is not None:
+                        counts[split] += np.bincount(arrays[-1].to_numpy(), minlength=len(names))
+        if names is None:
+            return writer, None
+        return writer, {split: tuple(map(int, found)) for split, found in counts.items()}
+
+    def _fit(
+        self, features: list[PlannedColumn], writer: BundleWriter
+    ) -> tuple[tuple[Transform, ...], TargetTransform | None]:
+        """Fit on the shards of train: what is learned from is what lies there."""
+        columns = [*features, self.plan.target]
+        names = tuple(column.name for column in columns)
+        stored: list[Stored] = ["number" if column.type == "number" else "text" for column in features] + ["number"]
+        files = tuple(TableFile(name, str(self.output / name), names) for name in writer.shards["train"])
+        raw = tuple(RawColumn(name, kind) for name, kind in zip(names, stored, strict=True))
+        self.engine.open(_TRAIN, RawTable("parquet", raw, files))
+        fitted = [replace(column, index=index) for index, column in enumerate(columns)]
+        transforms = fit_transforms(self.engine, fitted[:-1], _TRAIN, writer.rows["train"])
+        regression = self.plan.target_kind == "number"
+        return transforms, fit_target(self.engine, fitted[-1], _TRAIN) if regression else None
+
+    def _fingerprint(self) -> str:
+        figures: tuple[Any, ...] = self.engine.rows(program.fingerprint(_STAGED))[0]
+        columns = [[column.name, column.type] for column in self.plan.read]
+        return digest_of(
+            {"columns": columns, "rows": int(figures[0]), "limbs": [int(limb or 0) for limb in figures[1:]]}
+        )
+
+
+def _class_index(names: tuple[str, ...]) -> str:
+    cases = " ".join(f"WHEN target = {program.quote(name)} THEN {index}" for index, name in enumerate(names))
+    return f"CAST(CASE {cases} END AS BIGINT)"
