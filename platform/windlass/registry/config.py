@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from windlass.registry.names import is_alias, is_name
 from windlass.schema import Section
 
 
@@ -15,3 +16,19 @@ class RegisterConfig(Section):
     tracking_uri: str | None = Field(
         default=None, description="MLflow server; default: a SQLite file in .windlass/, or MLFLOW_TRACKING_URI"
     )
+
+    @field_validator("model")
+    @classmethod
+    def model_has_a_plain_name(cls, value: str | None) -> str | None:
+        if value is not None and not is_name(value):
+            raise ValueError("not a model name; use letters, digits, dots, dashes and underscores, at most 128")
+        return value
+
+    @field_validator("alias")
+    @classmethod
+    def alias_is_free_to_use(cls, value: str | None) -> str | None:
+        if value is not None and not is_alias(value):
+            raise ValueError(
+                "not an alias; use letters, digits, dashes and underscores; `latest` and `v1` are MLflow's"
+            )
+        return value
