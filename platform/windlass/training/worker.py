@@ -1,0 +1,258 @@
+"""One worker of a training run, started by torchrun: `python -m windlass.training.worker REQUEST.json`."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.distributed.elastic.multiprocessing.errors import record
+
+from windlass import models
+from windlass.data.description import DatasetDescription, PixelsTransform
+from windlass.errors import EXIT_INTERRUPTED, InvalidInputError, WindlassError
+from windlass.models.preprocess import PixelScaling
+from windlass.models.spec import MODULE_NAME
+from windlass.progress import track
+from windlass.tasks import Task, get_task
+from windlass.training.arrays import TrainArrays, class_weights
+from windlass.training.augment import Augment
+from windlass.training.callbacks import HistoryCallback, ProgressCallback
+from windlass.training.checkpoint import Checkpoints, TrainState, is_full_disk
+from windlass.training.documents import (
+    MODULE_DIRECTORY,
+    STATUS_NAME,
+    TRAINING_NAME,
+    Status,
+    TrainingSummary,
+    TrainRequest,
+)
+from windlass.training.errors import CheckpointSpaceError, TrainingDivergedError, TrainingInterruptedError
+from windlass.training.history import History
+from windlass.training.optimizers import build_optimizer
+from windlass.training.sampler import GlobalBatchSampler
+from windlass.training.step import SupervisedStep
+from windlass.training.trainer import Callback, Parts, Trainer
+from windlass.training.validation import Validation
+from windlass.training.workers import Workers
+
+
+class StopRequest:
+    """Whether this worker should save and end: it got SIGTERM, or nobody waits for its result any more."""
+
+    def __init__(self, launcher_pid: int | None) -> None:
+        self.launcher_pid, self.parent_pid = launcher_pid, os.getppid()
+        self.signalled = False
+        signal.signal(signal.SIGTERM, self._on_signal)
+        # Ctrl-C reaches the launcher, which asks all workers at once.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def __call__(self) -> bool:
+        return self.signalled or os.getppid() != self.parent_pid or not self._launcher_lives()
+
+    def _launcher_lives(self) -> bool:
+        if self.launcher_pid is None:
+            return True
+        try:
+            os.kill(self.launcher_pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def _on_signal(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the handler's form
+        self.signalled = True
+
+
+class TrainingRun:
+    """A request carried out by this worker together with the others."""
+
+    def __init__(self, request: TrainRequest, workers: Workers, stop: Callable[[], bool]) -> None:
+        self.request, self.workers, self.stop = request, workers, stop
+        self.task: Task = get_task(request.task)
+        self.arrays = TrainArrays.open(request.dataset, workers.device)
+        self.checkpoints = Checkpoints(request.work, workers, keep=request.config.keep_checkpoints)
+        self._check_rows()
+        torch.manual_seed(request.config.seed)
+        self.network = models.build(request.spec, request.work / MODULE_DIRECTORY).to(workers.device)
+        # Each worker's own dropout, the same when it is started again.
+        torch.manual_seed(request.config.seed * 1_000_003 + workers.rank + 1)
+
+    def carry_out(self) -> TrainState:
+        """Train, then publish the best epoch's weights; only the first worker writes."""
+        with ExitStack() as stack:
+            callbacks: tuple[Callback, ...] = ()
+            history = History(self.request.work)
+            if self.workers.is_first:
+                tracker = stack.enter_context(track("train", unit="steps"))
+                callbacks = (HistoryCallback(history), ProgressCallback(tracker, self.task.metric))
+            trainer = self._trainer(callbacks)
+            state = trainer.fit()
+        if state.best_step != state.step:
+            self.checkpoints.load(trainer.tensors(), state.best_step)
+        if self.workers.is_first:
+            self._publish(state, history)
+        return state
+
+    def _trainer(self, callbacks: tuple[Callback, ...]) -> Trainer:
+        config, workers, description = self.request.config, self.workers, self.arrays.description
+        optimizer = build_optimizer(config, self.network.parameters())
+        preprocess = preprocessing(description).to(workers.device)
+        strategy = SupervisedStep(
+            model=workers.wrap(self.network),
+            optimizer=optimizer,
+            task=self.task,
+            weights_C=self._class_weights(),
+            config=config,
+            device=workers.device,
+        )
+        sampler = GlobalBatchSampler(
+            num_examples=len(self.arrays.train),
+            global_batch_size=config.global_batch_size,
+            seed=config.seed,
+            rank=workers.rank,
+            num_workers=workers.count,
+            device=workers.device,
+        )
+        validation = Validation(
+            network=self.network,
+            preprocess=preprocess,
+            split=self.arrays.validation,
+            task=self.task,
+            description=description,
+            workers=workers,
+        )
+        parts = Parts(
+            features=self.arrays.train.features,
+            targets=self.arrays.train.targets,
+            network=self.network,
+            optimizer=optimizer,
+            sampler=sampler,
+            strategy=strategy,
+            preprocess=preprocess,
+            augment=self._augment(),
+            evaluate=validation,
+            callbacks=callbacks,
+            stop_requested=self.stop,
+        )
+        digest = self.request.training_digest(description.fingerprint)
+        return Trainer(config, parts, workers=workers, checkpoints=self.checkpoints, training_digest=digest)
+
+    def _check_rows(self) -> None:
+        if len(self.arrays.train) == 0:
+            raise InvalidInputError("the dataset has no rows to train on; make data.split.validation and test smaller")
+        if self.request.config.early_stopping is not None and len(self.arrays.validation) == 0:
+            raise InvalidInputError(
+                "train.early_stopping needs validation rows and there are none; "
+                "set data.split.validation above 0, or leave early stopping out"
+            )
+
+    def _class_weights(self) -> Tensor | None:
+        if self.request.config.class_weights == "none":
+            return None
+        if self.task.target_kind != "class":
+            raise InvalidInputError(f"train.class_weights: {self.task.name} has no classes; use none")
+        return class_weights(self.arrays.train.targets, self.task.num_outputs(self.arrays.description))
+
+    def _augment(self) -> Augment | None:
+        config = self.request.config.augment
+        if not (config.shift or config.flip or config.crop or config.erase):
+            return None
+        if self.task.modality != "images":
+            raise InvalidInputError(f"train.augment: {self.task.name} has no images to change; leave it out")
+        return Augment(config, self.request.config.seed)
+
+    def _publish(self, state: TrainState, history: History) -> None:
+        output = self.request.output
+        source = self.request.work / MODULE_DIRECTORY / MODULE_NAME
+        user_module = self.request.spec.module_sha256 is not None
+        models.save(output, self.request.spec, self.network.cpu().eval(), source if user_module else None)
+        for path in (history.epochs_path, history.steps_path):
+            shutil.copyfile(path, output / path.name)
+        self._summary(state).write(output / TRAINING_NAME)
+
+    def _summary(self, state: TrainState) -> TrainingSummary:
+        device = self.workers.device
+        return TrainingSummary(
+            metric=self.task.metric,
+            best_epoch=state.best_epoch,
+            best_metric=state.best_metric,
+            epochs=state.epoch,
+            steps=state.step,
+            stopped_early=state.stopped_early,
+            seconds=state.seconds,
+            examples_per_second=state.epoch * len(self.arrays.train) / state.seconds,
+            num_workers=self.workers.count,
+            device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+            num_parameters=sum(parameter.numel() for parameter in self.network.parameters()),
+            warnings=(*self._warnings(), *self.checkpoints.warnings),
+        )
+
+    def _warnings(self) -> tuple[str, ...]:
+        normalized = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.network.modules())
+        if not normalized or self.workers.count == 1:
+            return ()
+        return (
+            f"batch norm: each of the {self.workers.count} workers used the statistics of its own part of the batch, "
+            "so another number of workers gives another model",
+        )
+
+
+def preprocessing(description: DatasetDescription) -> nn.Module:
+    """From encoded features to the network's inputs: scaling for pixels, nothing for an encoded table."""
+    for transform in description.transforms:
+        if isinstance(transform, PixelsTransform):
+            return PixelScaling(transform.mean, transform.std)
+    return nn.Identity()
+
+
+@record
+def main() -> None:
+    request = TrainRequest.read(Path(sys.argv[1]))
+    stop = StopRequest(request.launcher_pid)
+    try:
+        workers = Workers.join(request.config.precision)
+        with ExitStack() as stack:
+            if workers.is_first:
+                # Workers of a launcher that was killed may still be saving.
+                lock = stack.enter_context((request.work / ".lock").open("w"))
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            state = TrainingRun(request, workers, stop).carry_out()
+        report = Status(state="finished", step=state.step)
+    except TrainingInterruptedError as error:
+        report = Status(state="interrupted", step=error.step)
+    except WindlassError as error:
+        report = _failed(error)
+    except OSError as error:
+        if not is_full_disk(error):
+            raise
+        report = _failed(CheckpointSpaceError(str(request.work)))
+    _leave_word(request.control, report)
+    if report.state == "finished":
+        distributed.destroy_process_group()
+    else:
+        sys.exit(EXIT_INTERRUPTED if report.state == "interrupted" else 1)
+
+
+def _failed(error: WindlassError) -> Status:
+    known = isinstance(error, TrainingDivergedError | CheckpointSpaceError)
+    data = {key: value for key, value in vars(error).items() if known}
+    return Status(state="failed", error=type(error).__name__, message=str(error), data=data)
+
+
+def _leave_word(control: Path, status: Status) -> None:
+    """Several workers may say the same thing; each replaces the file as a whole."""
+    temporary = control / f"{STATUS_NAME}.{os.getpid()}"
+    status.write(temporary)
+    temporary.replace(control / STATUS_NAME)
+
+
+if __name__ == "__main__":
+    main()
