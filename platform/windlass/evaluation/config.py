@@ -25,7 +25,7 @@ class BudgetConfig(Section):
     )
     min_quality: float | None = Field(default=None, description="bound on the task's main metric")
     max_size: SizeBytes | None = Field(default=None, gt=0, description="of the files that the engine loads")
-    max_latency_p50_ms: PositiveFloat | None = None
-    max_latency_p95_ms: PositiveFloat | None = None
+    max_latency_p50_ms: PositiveFloat | None = Field(default=None, description="median time of one call")
+    max_latency_p95_ms: PositiveFloat | None = Field(default=None, description="95th percentile of one call")
     max_memory: SizeBytes | None = Field(default=None, gt=0, description="summed PSS of the serving processes")
     batch_size: Literal[1, 32] = Field(default=1, description="batch size at which the latency limits hold")

@@ -9,6 +9,7 @@ from windlass.storage import Reference
 
 EVALUATION_NAME = "evaluation.json"
 MEASUREMENT_NAME = "measurement.json"
+PREDICTIONS_NAME = "predictions.npz"
 VERDICT_NAME = "verdict.json"
 REPORT_JSON_NAME = "report.json"
 REPORT_HTML_NAME = "report.html"
@@ -41,6 +42,15 @@ class Memory(Section):
     method: Literal["pss", "rss"]
 
 
+class Mistakes(Section):
+    """Where the answers are wrong: counts by class, or quantiles of the errors."""
+
+    confusion: tuple[tuple[int, ...], ...] | None = None
+    """[actual][answered], in the order of the class names; None for numbers and for very many classes."""
+    residuals: dict[str, float] | None = None
+    """Quantiles of answer minus target, `p5` to `p95`, and the `largest` absolute one; None for classes."""
+
+
 class Measurement(Document):
     """One candidate, measured on the validation split in a fresh process, as it will be served."""
 
@@ -57,6 +67,9 @@ class Measurement(Document):
     batch_invariant: bool
     threads: int
     machine: str
+    workers: int = 1
+    """Serving processes whose memory was summed."""
+    mistakes: Mistakes = Mistakes()
 
 
 class Comparison(Section):
@@ -99,6 +112,7 @@ class TestResult(Section):
     candidate: str
     rows: int
     quality: dict[str, Interval]
+    mistakes: Mistakes = Mistakes()
 
 
 class Verdict(Document):

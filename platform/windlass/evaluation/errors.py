@@ -1,0 +1,27 @@
+"""What can go wrong while candidates are measured and compared."""
+
+from __future__ import annotations
+
+from windlass.errors import WindlassError
+
+
+class MeasurementError(WindlassError):
+    """The process that measures a candidate ended before it had answered."""
+
+    def __init__(self, candidate: str, returncode: int, stderr: str) -> None:
+        last = stderr.strip().splitlines()[-1:] or ["it wrote nothing"]
+        killed = returncode == -9
+        advice = "it was killed, most likely for its memory; give the machine more" if killed else last[0]
+        super().__init__(f"measuring {candidate} failed, the process ended with {returncode}: {advice}")
+        self.candidate, self.returncode, self.stderr = candidate, returncode, stderr
+
+
+class UndefinedMetricError(WindlassError):
+    """The task's main metric has no value on a split, so nothing can be chosen by it."""
+
+    def __init__(self, metric: str, rows: int) -> None:
+        super().__init__(
+            f"{metric} is not defined on the {rows} rows of this split: there are too few, or their targets are all "
+            "equal; enlarge data.split.validation and data.split.test, or split with another seed"
+        )
+        self.metric, self.rows = metric, rows
