@@ -30,13 +30,13 @@ class Recipe(Section):
     """A task, its data and a budget; everything else has a default."""
 
     name: RecipeName = Field(description="lower-case letters, digits and dashes, at most 63")
-    task: TaskName
+    task: TaskName = Field(description="what to predict, and from what")
     data: DataConfig
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
     compress: CompressConfig = CompressConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     budget: BudgetConfig = BudgetConfig()
-    register_: RegisterConfig = Field(default=RegisterConfig(), alias="register")
+    registration: RegisterConfig = Field(default=RegisterConfig(), alias="register")
     serve: ServeConfig = ServeConfig()
     resources: ResourcesConfig = ResourcesConfig()

@@ -1,0 +1,362 @@
+"""The steps of a run: each hands a section of the recipe to its owner, and publishes once per `step_key`."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from windlass.compression.documents import CANDIDATES_NAME, Candidate, Candidates
+from windlass.data.description import DATASET_NAME, DatasetDescription, SplitName
+from windlass.evaluation.documents import (
+    EVALUATION_NAME,
+    MEASUREMENT_NAME,
+    VERDICT_NAME,
+    Evaluation,
+    Verdict,
+)
+from windlass.models.spec import HISTORY_NAME, STEPS_NAME
+from windlass.recipe.keys import step_key
+from windlass.recipe.resolve import ResolvedRecipe
+from windlass.recipe.runs import StepResult, Summary
+from windlass.recipe.summaries import (
+    figures,
+    flat,
+    read_lines,
+    summarize_dataset,
+    summarize_evaluation,
+    summarize_model,
+    summarize_verdict,
+)
+from windlass.registry.documents import REGISTRATION_NAME
+from windlass.storage import Reference, Workspace
+from windlass.tasks import get_task
+
+SERVING_MODULES = ("windlass_gateway.worker",)
+"""What a serving process has loaded beside the model; evaluation loads it too, so that memory means the same."""
+
+
+def prepare(resolved: ResolvedRecipe, workspace: Workspace) -> StepResult:
+    """Make the dataset bundle."""
+    from windlass.data.prepare import prepare as prepare_data
+
+    recipe, task = resolved.recipe, get_task(resolved.recipe.task)
+    key = step_key(
+        "prepare",
+        data=recipe.data.model_dump(mode="json", exclude={"source"}),
+        source=resolved.source.digest,
+        modality=task.modality,
+        target_kind=task.target_kind,
+    )
+
+    def make(output: Path) -> None:
+        prepare_data(
+            recipe.data,
+            modality=task.modality,
+            target_kind=task.target_kind,
+            source=resolved.source,
+            output=output,
+            memory_limit_bytes=recipe.resources.memory,
+            threads=_threads(resolved),
+        )
+
+    return _publish("prepare", key, workspace, make, summarize_dataset)
+
+
+def train(resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference, *, run_id: str) -> StepResult:
+    """Train the model on the bundle, from its newest checkpoint if there is one."""
+    from windlass.models import make_spec
+    from windlass.training import train as train_model
+
+    recipe, task = resolved.recipe, get_task(resolved.recipe.task)
+    bundle = workspace.fetch(dataset)
+    description = DatasetDescription.read(bundle / DATASET_NAME)
+    module = Path(resolved.module.path) if resolved.module else None
+    spec = make_spec(
+        str(recipe.model.architecture),
+        recipe.model.parameters,
+        input_shape=task.input_shape(description),
+        num_outputs=task.num_outputs(description),
+        module_path=module,
+    )
+    key = step_key(
+        "train",
+        dataset=dataset.digest,
+        task=task.name,
+        spec=spec.model_dump(mode="json"),
+        train=recipe.train.model_dump(mode="json", exclude={"num_workers", "keep_checkpoints"}),
+    )
+    work = workspace.work_directory("train", key)
+
+    def make(output: Path) -> None:
+        with _mirrored_metrics(resolved, workspace, run_id, work):
+            train_model(
+                recipe.train,
+                task=task.name,
+                spec=spec,
+                module_path=module,
+                dataset=bundle,
+                output=output,
+                work=work,
+                threads=_threads(resolved),
+            )
+
+    return _publish("train", key, workspace, make, summarize_model)
+
+
+def compress(resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference, model: Reference) -> StepResult:
+    """Make the candidates, each published by itself so that a longer list makes only the new ones."""
+    from windlass.compression import make_variant, plan
+
+    recipe = resolved.recipe
+    bundle, model_directory = workspace.fetch(dataset), workspace.fetch(model)
+    names = plan(recipe.compress)
+    made: dict[str, Reference] = {}
+    for name in names:
+        key = step_key(
+            "compress",
+            candidate=name,
+            dataset=dataset.digest,
+            model=model.digest,
+            calibration_rows=recipe.compress.calibration_rows,
+        )
+
+        def make(output: Path, name: str = name) -> None:
+            make_variant(
+                name,
+                config=recipe.compress,
+                task=recipe.task,
+                model=model_directory,
+                model_reference=model,
+                dataset=bundle,
+                output=output,
+                uncompressed=workspace.fetch(made[names[0]]) if made else None,
+            )
+
+        made[name], _ = workspace.once("variants", key, make)
+    candidates = Candidates(
+        uncompressed=names[0],
+        candidates=tuple(Candidate(name=name, variant=reference) for name, reference in made.items()),
+    )
+    key = step_key("compress", variants=[reference.digest for reference in made.values()])
+    return _publish(
+        "compress",
+        key,
+        workspace,
+        lambda output: candidates.write(output / CANDIDATES_NAME),
+        lambda directory: {"candidates": len(Candidates.read(directory / CANDIDATES_NAME).candidates)},
+    )
+
+
+def evaluate(resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference, candidates: Reference) -> StepResult:
+    """Measure each candidate as it will be served, one at a time, and compare it with the uncompressed model."""
+    from windlass.evaluation.compare import compare
+
+    listed = Candidates.read(workspace.fetch(candidates) / CANDIDATES_NAME)
+    measured = [_measure(resolved, workspace, dataset, candidate, "validation") for candidate in listed.candidates]
+    key = step_key("evaluate", measurements=[reference.digest for reference in measured])
+
+    def make(output: Path) -> None:
+        evaluation = compare(
+            [workspace.fetch(reference) for reference in measured],
+            uncompressed=listed.uncompressed,
+            config=resolved.recipe.evaluate,
+            task=resolved.recipe.task,
+        )
+        evaluation.write(output / EVALUATION_NAME)
+
+    return _publish("evaluate", key, workspace, make, summarize_evaluation)
+
+
+def _measure(
+    resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference, candidate: Candidate, split: SplitName
+) -> Reference:
+    from windlass.evaluation.measure import machine, measure
+
+    recipe = resolved.recipe
+    key = step_key(
+        "evaluate",
+        variant=candidate.variant.digest,
+        dataset=dataset.digest,
+        split=split,
+        evaluate=recipe.evaluate.model_dump(mode="json"),
+        serve=recipe.serve.model_dump(mode="json"),
+        machine=machine(),
+        modules=SERVING_MODULES,
+    )
+
+    def make(output: Path) -> None:
+        measure(
+            candidate.name,
+            variant=workspace.fetch(candidate.variant),
+            reference=candidate.variant,
+            dataset=workspace.fetch(dataset),
+            output=output,
+            task=recipe.task,
+            config=recipe.evaluate,
+            serve=recipe.serve,
+            split=split,
+            preload=SERVING_MODULES,
+        )
+
+    return workspace.once("measurements", key, make)[0]
+
+
+def select(
+    resolved: ResolvedRecipe,
+    workspace: Workspace,
+    dataset: Reference,
+    model: Reference,
+    candidates: Reference,
+    evaluation: Reference,
+) -> StepResult:
+    """Apply the budget; read the test split once, for the winner and the uncompressed model; write the report."""
+    from windlass.evaluation.report import write_report
+    from windlass.evaluation.selection import judge_test, select_candidate
+
+    recipe = resolved.recipe
+    measured = Evaluation.read(workspace.fetch(evaluation) / EVALUATION_NAME)
+    listed = Candidates.read(workspace.fetch(candidates) / CANDIDATES_NAME)
+    key = step_key(
+        "select",
+        evaluation=evaluation.digest,
+        dataset=dataset.digest,
+        budget=recipe.budget.model_dump(mode="json"),
+        recipe=resolved.digest,
+    )
+
+    def make(output: Path) -> None:
+        verdict = select_candidate(measured, recipe.budget, task=recipe.task)
+        if verdict.winner is not None:
+            tested = {verdict.winner, listed.uncompressed}
+            results = [
+                workspace.fetch(_measure(resolved, workspace, dataset, candidate, "test"))
+                for candidate in listed.candidates
+                if candidate.name in tested
+            ]
+            reads = _count_test_reads(workspace, dataset, key)
+            verdict = judge_test(verdict, results, recipe.budget, task=recipe.task, config=recipe.evaluate, reads=reads)
+        verdict.write(output / VERDICT_NAME)
+        write_report(
+            output,
+            recipe=recipe.model_dump(mode="json", by_alias=True),
+            verdict=verdict,
+            evaluation=measured,
+            dataset=DatasetDescription.read(workspace.fetch(dataset) / DATASET_NAME),
+            history=read_lines(workspace.fetch(model) / HISTORY_NAME),
+            links={
+                "dataset": dataset.uri,
+                "model": model.uri,
+                "candidates": candidates.uri,
+                "evaluation": evaluation.uri,
+            },
+        )
+
+    return _publish("select", key, workspace, make, summarize_verdict)
+
+
+def register(
+    resolved: ResolvedRecipe,
+    workspace: Workspace,
+    dataset: Reference,
+    model: Reference,
+    candidates: Reference,
+    evaluation: Reference,
+    verdict: Reference,
+    *,
+    run_id: str,
+) -> StepResult:
+    """Log the family to MLflow, create the winner's version once, and move the alias if the gate is open.
+
+    This step is never skipped: a version may have been removed there since. It is idempotent by its key.
+    """
+    from windlass.registry import FamilyMember
+    from windlass.registry import register as register_version
+
+    decided_in = workspace.fetch(verdict)
+    decided = Verdict.read(decided_in / VERDICT_NAME)
+    measured = Evaluation.read(workspace.fetch(evaluation) / EVALUATION_NAME)
+    variants = {c.name: c.variant for c in Candidates.read(workspace.fetch(candidates) / CANDIDATES_NAME).candidates}
+    assert decided.winner is not None
+    key = step_key(
+        "register",
+        tracking_uri=_tracking_uri(resolved, workspace),
+        model=resolved.model_name,
+        variant=variants[decided.winner].digest,
+        verdict=verdict.digest,
+    )
+    with tempfile.TemporaryDirectory() as temporary:
+        measurement = Path(temporary) / MEASUREMENT_NAME
+        next(m for m in measured.measurements if m.candidate == decided.winner).write(measurement)
+        registration = register_version(
+            resolved.recipe.registration,
+            recipe_name=resolved.name,
+            run_key=key,
+            tracking_uri=_tracking_uri(resolved, workspace),
+            variant=workspace.fetch(variants[decided.winner]),
+            measurement=measurement,
+            report=decided_in,
+            verdict=decided.model_dump(mode="json"),
+            family=[
+                FamilyMember(m.candidate, workspace.fetch(variants[m.candidate]), figures(m))
+                for m in measured.measurements
+            ],
+            history=workspace.fetch(model) / HISTORY_NAME,
+            tags={"windlass.dataset": dataset.digest},
+            run_id_tag=run_id,
+            gate_open=decided.exit_code == 0,
+            parameters=flat(resolved.recipe.model_dump(mode="json", by_alias=True, exclude={"registration"})),
+            threads=resolved.recipe.serve.threads,
+        )
+    return _publish(
+        "register",
+        step_key("register", registration=registration.model_dump(mode="json")),
+        workspace,
+        lambda output: registration.write(output / REGISTRATION_NAME),
+        lambda _: {"model": registration.model, "version": registration.version, "alias": registration.alias or "none"},
+    )
+
+
+def _publish(
+    step: str,
+    key: str,
+    workspace: Workspace,
+    make: Callable[[Path], None],
+    summarize: Callable[[Path], Summary],
+) -> StepResult:
+    reference, cached = workspace.once(step, key, make)
+    summary = summarize(workspace.fetch(reference))
+    return StepResult(step=step, key=key, reference=reference, cached=cached, summary=summary)
+
+
+def _count_test_reads(workspace: Workspace, dataset: Reference, key: str) -> int:
+    """How many selections have read this dataset's test split, this one included: each one makes it less honest."""
+    folder = f"test-reads/{dataset.digest}/"
+    workspace.write_document(f"{folder}{key}.json", b"{}")
+    return len(workspace.list_documents(folder))
+
+
+def _tracking_uri(resolved: ResolvedRecipe, workspace: Workspace) -> str:
+    from windlass.registry import default_tracking_uri
+
+    return resolved.recipe.registration.tracking_uri or default_tracking_uri(workspace.local)
+
+
+def _mirrored_metrics(
+    resolved: ResolvedRecipe, workspace: Workspace, run_id: str, work: Path
+) -> AbstractContextManager[object]:
+    """Follow training on a tracking server. A file of SQLite gets it all at the end: nobody watches it live."""
+    tracking_uri = _tracking_uri(resolved, workspace)
+    if not tracking_uri.startswith("http"):
+        return nullcontext()
+    from windlass.registry import MetricsMirror
+
+    return MetricsMirror(
+        work / HISTORY_NAME, work / STEPS_NAME, tracking_uri=tracking_uri, experiment=resolved.name, run_id_tag=run_id
+    )
+
+
+def _threads(resolved: ResolvedRecipe) -> int:
+    return resolved.recipe.resources.threads or os.cpu_count() or 1

@@ -1,0 +1,62 @@
+"""What people are shown of a step, and what MLflow is told of a candidate."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from windlass.data.description import DATASET_NAME, DatasetDescription
+from windlass.evaluation.documents import EVALUATION_NAME, VERDICT_NAME, Evaluation, Measurement, Verdict
+from windlass.models.spec import HISTORY_NAME
+from windlass.recipe.runs import Summary
+
+
+def summarize_dataset(directory: Path) -> Summary:
+    description = DatasetDescription.read(directory / DATASET_NAME)
+    rows: Summary = {f"{split} rows": count for split, count in description.rows.items()}
+    dropped = sum(description.dropped_rows.values())
+    return {**rows, **({"dropped rows": dropped} if dropped else {})}
+
+
+def summarize_model(directory: Path) -> Summary:
+    history = read_lines(directory / HISTORY_NAME)
+    return {
+        "epochs": len(history),
+        "train loss": history[-1]["train_loss"],
+        "validation loss": history[-1]["validation_loss"],
+    }
+
+
+def summarize_evaluation(directory: Path) -> Summary:
+    evaluation = Evaluation.read(directory / EVALUATION_NAME)
+    return {f"{m.candidate} {m.metric}": m.quality[m.metric].point for m in evaluation.measurements}
+
+
+def summarize_verdict(directory: Path) -> Summary:
+    verdict = Verdict.read(directory / VERDICT_NAME)
+    return {"winner": verdict.winner or "none", "exit code": verdict.exit_code}
+
+
+def figures(measurement: Measurement) -> dict[str, float]:
+    """What MLflow shows of a candidate."""
+    latency = {
+        f"latency_{name}_batch{measured.batch_size}_ms": getattr(measured, f"{name}_ms")
+        for measured in measurement.latency
+        for name in ("p50", "p95", "p99")
+    }
+    quality = {name: interval.point for name, interval in measurement.quality.items()}
+    sizes = {"size_bytes": measurement.size_bytes, "memory_bytes": measurement.memory.total_bytes}
+    return {**quality, **latency, **sizes}
+
+
+def flat(section: dict[str, Any], path: str = "") -> dict[str, object]:
+    """The values of a recipe by their paths: {"train.epochs": 8}."""
+    values: dict[str, object] = {}
+    for name, value in section.items():
+        values |= flat(value, f"{path}{name}.") if isinstance(value, dict) else {f"{path}{name}": value}
+    return values
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
