@@ -1,0 +1,1 @@
+"""The steps as Kubeflow components, thin: artifacts in, one call of the library, artifacts out."""

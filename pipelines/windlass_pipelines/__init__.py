@@ -1,0 +1,1 @@
+"""Pipelines of the components, and how one runs on this machine."""

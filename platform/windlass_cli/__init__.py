@@ -1,0 +1,1 @@
+"""The command `windlass`: the only place that knows everything."""

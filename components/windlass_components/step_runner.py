@@ -1,0 +1,118 @@
+"""What all components do around their one call of the library. Imports no KFP: artifacts are told by their shape."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn, Protocol
+
+from windlass import progress
+from windlass.errors import InterruptedRunError, WindlassError
+from windlass.evaluation.documents import REPORT_HTML_NAME, VERDICT_NAME, Verdict
+from windlass.recipe.resolve import ResolvedRecipe
+from windlass.recipe.runs import StepResult, read_recipe, record_step
+from windlass.storage import Reference, Workspace
+
+STOP_VARIABLE = "WINDLASS_STOP"
+"""Set once the pipeline was told to stop: a step that starts nevertheless ends at once."""
+
+
+class Artifact(Protocol):
+    """The part of a KFP artifact that is used here; never its URI, which is a path in one place and s3:// elsewhere."""
+
+    path: str
+    metadata: dict[str, Any]
+
+
+class Metrics(Protocol):
+    def log_metric(self, metric: str, value: float) -> None: ...
+
+
+def read_reference(artifact: Artifact) -> Reference:
+    """The published directory that another step's artifact names."""
+    return Reference.model_validate_json(Path(artifact.path).read_bytes())
+
+
+def run_step(
+    step: str,
+    call: Callable[[ResolvedRecipe, Workspace], StepResult],
+    *,
+    root: str,
+    run_id: str,
+    output: Artifact,
+    metrics: Metrics | None = None,
+) -> StepResult:
+    """Run one step of a run, record it, and describe its result in `output`.
+
+    An error that a user can act upon goes to `runs/<run_id>/error.json`, for a failed step of kfp.local says nothing
+    else to the pipeline; the process then ends with the error's exit code and without a traceback.
+    """
+    workspace = Workspace(root)
+    progress.emit("step", step=step, status="started")
+    try:
+        with _stop_on_sigterm():
+            started_s = time.monotonic()
+            result = call(read_recipe(workspace, run_id), workspace)
+            result = result.model_copy(update={"seconds": time.monotonic() - started_s})
+            record_step(workspace, run_id, result)
+    except WindlassError as error:
+        _fail(workspace, run_id, step, error)
+    _describe(result, output, metrics)
+    progress.emit(
+        "step", step=step, status="finished", cached=result.cached, seconds=result.seconds, summary=result.summary
+    )
+    return result
+
+
+def read_verdict(root: str, result: StepResult, report: Artifact) -> int:
+    """Copy the report that `select` published to a KFP artifact, and say whether there is a version to register.
+
+    Returns:
+        1 if the verdict has a winner, else 0.
+    """
+    directory = Workspace(root).fetch(result.reference)
+    shutil.copyfile(directory / REPORT_HTML_NAME, report.path)
+    return int(Verdict.read(directory / VERDICT_NAME).winner is not None)
+
+
+def _describe(result: StepResult, output: Artifact, metrics: Metrics | None) -> None:
+    Path(output.path).parent.mkdir(parents=True, exist_ok=True)
+    Path(output.path).write_text(result.reference.model_dump_json(), encoding="utf-8")
+    output.metadata.update(
+        published_uri=result.reference.uri, digest=result.reference.digest, key=result.key, cached=result.cached
+    )
+    for name, value in result.summary.items():
+        if metrics is not None and not isinstance(value, str):
+            metrics.log_metric(name, float(value))
+        else:
+            output.metadata[name] = value
+
+
+def _fail(workspace: Workspace, run_id: str, step: str, error: WindlassError) -> NoReturn:
+    details = {"type": type(error).__name__, "message": str(error), "exit_code": error.exit_code, "step": step}
+    workspace.write_document(f"runs/{run_id}/error.json", json.dumps(details, indent=2).encode())
+    progress.emit("step", step=step, status="failed", error=details)
+    raise SystemExit(error.exit_code) from None
+
+
+@contextlib.contextmanager
+def _stop_on_sigterm() -> Iterator[None]:
+    """Turn SIGTERM into an error that unwinds the step, so that temporary directories go and locks are released."""
+
+    def stop(_signum: int, _frame: FrameType | None) -> None:
+        raise InterruptedRunError("the run was stopped; the same command continues it")
+
+    if os.environ.get(STOP_VARIABLE):
+        stop(signal.SIGTERM, None)
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -1,0 +1,66 @@
+"""`windlass run`: a recipe through the pipeline on this machine."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from windlass.errors import EXIT_BAD_INPUT, InvalidInputError
+from windlass.recipe import load_recipe, resolve
+from windlass.recipe.runs import new_run
+from windlass.storage import Workspace
+from windlass_cli.console import print_json, stderr, stdout
+from windlass_cli.defaults import DEFAULT_ROOT
+from windlass_cli.display import open_display
+from windlass_cli.summary import RunSummary, print_summary, summarize
+from windlass_pipelines.local import Outcome, run_locally
+from windlass_pipelines.request import STEPS
+
+
+def run_recipe(path: Path, overrides: list[str], *, step: str | None, root: str, as_json: bool) -> int:
+    """Run a recipe up to `step`, show the steps as they go, and end with the result and what to type next.
+
+    Returns:
+        The exit code of the run.
+
+    Raises:
+        RecipeError: the recipe or an override is wrong; nothing was started.
+    """
+    if step is not None and step not in STEPS:
+        raise InvalidInputError(f"--step {step}: there is no such step; one of {', '.join(STEPS)}")
+    workspace = Workspace(root)
+    run_id, outcome = follow(workspace, path, overrides, last_step=step or STEPS[-1], as_json=as_json)
+    summary = summarize(workspace, run_id, root=root)
+    show_result(summary, outcome, command=_command(path, overrides, step, root), as_json=as_json)
+    return outcome.exit_code
+
+
+def follow(
+    workspace: Workspace, path: Path, overrides: list[str], *, last_step: str, as_json: bool
+) -> tuple[str, Outcome]:
+    """Open a run of a recipe, run it and show the steps as they go; gives its id and how it ended."""
+    resolved = resolve(load_recipe(path, overrides), path.parent)
+    run_id = new_run(workspace, resolved)
+    with open_display(as_json=as_json) as display:
+        return run_id, run_locally(workspace, run_id, last_step=last_step, on_event=display.show)
+
+
+def _command(path: Path, overrides: list[str], step: str | None, root: str) -> str:
+    """What to type to go on."""
+    words = ["windlass", "run", str(path), *(word for override in overrides for word in ("--set", override))]
+    words += ["--step", step] if step else []
+    words += ["--root", root] if root != DEFAULT_ROOT else []
+    return shlex.join(words)
+
+
+def show_result(summary: RunSummary, outcome: Outcome, *, command: str, as_json: bool) -> None:
+    """The summary on stdout, and below it on stderr what went wrong and how to go on."""
+    if as_json:
+        print_json({**summary.model_dump(mode="json"), "problem": outcome.problem, "log": str(outcome.log)})
+        return
+    print_summary(stdout(), summary)
+    if outcome.problem is not None:
+        console = stderr()
+        console.print(f"error: {outcome.problem}", markup=False)
+        if outcome.exit_code != EXIT_BAD_INPUT:
+            console.print(f"to go on: {command}\nall that the steps said: {outcome.log}", markup=False)

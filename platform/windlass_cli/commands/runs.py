@@ -1,0 +1,35 @@
+"""`windlass runs`: what was run in a workspace."""
+
+from __future__ import annotations
+
+from windlass.recipe.runs import RunRecord, list_runs
+from windlass.storage import Workspace
+from windlass_cli.console import duration, print_json, stdout, table
+from windlass_cli.summary import print_summary, summarize
+
+
+def list_all(root: str, *, as_json: bool) -> None:
+    """The runs of a workspace, the newest first."""
+    records = list_runs(Workspace(root))
+    if as_json:
+        print_json([record.model_dump(mode="json") for record in records])
+    elif not records:
+        stdout().print(f"nothing was run in {root} yet; start with `windlass run RECIPE`", markup=False)
+    else:
+        rows = [_row(record) for record in records]
+        stdout().print(table(("run", "status", "started", "took", "steps"), rows, right=frozenset({3})))
+
+
+def show(run_id: str, root: str, *, as_json: bool) -> None:
+    """One run: its steps, its candidates, its verdict."""
+    summary = summarize(Workspace(root), run_id, root=root)
+    if as_json:
+        print_json(summary.model_dump(mode="json"))
+    else:
+        print_summary(stdout(), summary, steps=True)
+
+
+def _row(record: RunRecord) -> tuple[str, ...]:
+    took = duration((record.finished - record.started).total_seconds()) if record.finished else ""
+    done = ", ".join(result.step for result in record.steps)
+    return record.run_id, record.status, f"{record.started.astimezone():%Y-%m-%d %H:%M:%S}", took, done

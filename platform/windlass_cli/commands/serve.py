@@ -1,0 +1,41 @@
+"""`windlass serve`: the gateway on this machine."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+from windlass.registry.tracking import default_tracking_uri
+from windlass.storage import Workspace
+from windlass_gateway import GatewayConfig
+from windlass_gateway import serve as serve_gateway
+
+
+def serve_models(models: list[str], *, host: str, port: int, workers: int, root: str, tracking_uri: str | None) -> int:
+    """Serve until SIGTERM or Ctrl-C; open requests end first.
+
+    Returns:
+        0, or 1 when requests were still open when the time to drain was over.
+    """
+    names = tuple(dict.fromkeys(re.split("[@/]", model)[0] for model in models))
+    local = Workspace(root).local
+    config = GatewayConfig(
+        tracking_uri=tracking_uri or default_tracking_uri(local),
+        cache=local / "gateway" / str(port),
+        models=names,
+        host=host,
+        port=port,
+        workers=workers,
+    )
+    print(_hint(names[0], host, port), file=sys.stderr)
+    return serve_gateway(config)
+
+
+def _hint(name: str, host: str, port: int) -> str:
+    url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104 - compared, not bound
+    return (
+        f"serving at {url}; try\n"
+        f"  curl {url}/v1/models\n"
+        f"  curl {url}/v1/models/{name}/predict -H 'content-type: application/json' -d '{{\"rows\": [...]}}'\n"
+        f"its form and examples: {url}/docs    stop: Ctrl-C"
+    )

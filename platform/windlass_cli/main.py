@@ -1,0 +1,236 @@
+"""The surface of the command line: what can be typed. What a command does lies in `commands/`, imported when called."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from windlass.errors import WindlassError
+from windlass_cli.defaults import DEFAULT_PORT, DEFAULT_ROOT
+
+_EXIT_CODES = """
+[bold]Exit codes[/bold]  0: done · 1: something failed · 2: a mistake in what you typed or wrote, nothing was started ·
+3: no candidate is inside the budget, nothing was registered · 4: registered without alias, for the winner misses the
+budget on the test split · 75: stopped, the same command goes on from there · 130: stopped by Ctrl-C
+"""
+
+app = typer.Typer(
+    name="windlass",
+    help="State a task, your data and a budget; get the smallest model version that meets it, registered and served.",
+    epilog=_EXIT_CODES,
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+runs_app = typer.Typer(invoke_without_command=True)
+models_app = typer.Typer(invoke_without_command=True)
+recipe_app = typer.Typer(no_args_is_help=True)
+app.add_typer(recipe_app, name="recipe", help="Show what a recipe means, and what a recipe can say.")
+
+Root = Annotated[
+    str, typer.Option("--root", envvar="WINDLASS_ROOT", help="Where results live: a folder, or s3://bucket/prefix.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout; progress as JSON lines on stderr.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe; repeatable.")
+]
+TrackingUri = Annotated[
+    str | None,
+    typer.Option(envvar="MLFLOW_TRACKING_URI", help="MLflow server.", show_default="a SQLite file in the root"),
+]
+
+
+def _examples(*lines: str) -> str:
+    return "[bold]Examples[/bold]\n\n" + "\n\n".join(f"[cyan]{line}[/cyan]" for line in lines)
+
+
+@app.command(
+    epilog=_examples("windlass init mine.csv --target y", "windlass init sales.parquet -t price -o sales.yaml")
+)
+def init(
+    file: Annotated[Path, typer.Argument(help="A table: CSV, Parquet or JSON Lines.")],
+    target: Annotated[str, typer.Option("--target", "-t", help="The column to predict.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The recipe to write.", show_default="FILE.yaml")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the recipe if it exists.")] = False,
+) -> None:
+    """Read a table and write a recipe for it that runs as it stands."""
+    from windlass_cli.commands.init import write_recipe
+
+    write_recipe(file, target, output or file.with_suffix(".yaml"), force=force)
+
+
+@app.command(
+    epilog=_examples(
+        "windlass run mine.yaml",
+        "windlass run mine.yaml --set train.epochs=3 --set budget.max_size=60KB",
+        "windlass run mine.yaml --step train",
+        "windlass run mine.yaml --json > result.json",
+    )
+)
+def run(
+    recipe: Annotated[Path, typer.Argument(help="A recipe.")],
+    overrides: Overrides = None,
+    step: Annotated[
+        str | None,
+        typer.Option(help="Stop after this step: prepare, train, compress, evaluate, select or register."),
+    ] = None,
+    root: Root = DEFAULT_ROOT,
+    as_json: AsJson = False,
+) -> None:
+    """Run a recipe: prepare, train, compress, evaluate, select, register. What is done already is not done again."""
+    from windlass_cli.commands.run import run_recipe
+
+    raise typer.Exit(run_recipe(recipe, overrides or [], step=step, root=root, as_json=as_json))
+
+
+@app.command("try", epilog=_examples("windlass try pipelines/recipes/digits.yaml"))
+def try_(
+    recipe: Annotated[Path, typer.Argument(help="A recipe.")],
+    overrides: Overrides = None,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Run a recipe, serve the version on a free port, ask it once over HTTP, and stop."""
+    from windlass_cli.commands.try_recipe import try_recipe
+
+    raise typer.Exit(try_recipe(recipe, overrides or [], root=root))
+
+
+@runs_app.callback(epilog=_examples("windlass runs", "windlass runs show digits-20261123-101500-0a1b"))
+def runs(context: typer.Context, root: Root = DEFAULT_ROOT, as_json: AsJson = False) -> None:
+    """List what was run, the newest first; `runs show` shows one run."""
+    if context.invoked_subcommand is None:
+        from windlass_cli.commands.runs import list_all
+
+        list_all(root, as_json=as_json)
+
+
+@runs_app.command("show", epilog=_examples("windlass runs show digits-20261123-101500-0a1b"))
+def runs_show(
+    run_id: Annotated[str, typer.Argument(help="As `windlass runs` lists it.")],
+    root: Root = DEFAULT_ROOT,
+    as_json: AsJson = False,
+) -> None:
+    """Show the steps, the candidates and the verdict of one run."""
+    from windlass_cli.commands.runs import show
+
+    show(run_id, root, as_json=as_json)
+
+
+@models_app.callback(epilog=_examples("windlass models", "windlass models show digits"))
+def models(
+    context: typer.Context, root: Root = DEFAULT_ROOT, tracking_uri: TrackingUri = None, as_json: AsJson = False
+) -> None:
+    """List the registered models; `models show` shows one with its versions."""
+    if context.invoked_subcommand is None:
+        from windlass_cli.commands.models import list_all
+
+        list_all(root, tracking_uri, as_json=as_json)
+
+
+@models_app.command("show", epilog=_examples("windlass models show digits"))
+def models_show(
+    name: Annotated[str, typer.Argument(help="A registered model.")],
+    root: Root = DEFAULT_ROOT,
+    tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the versions of a model, where each came from, and which alias names which."""
+    from windlass_cli.commands.models import show
+
+    show(name, root, tracking_uri, as_json=as_json)
+
+
+@app.command(epilog=_examples("windlass serve digits", "windlass serve digits wine --port 9000 --workers 2"))
+def serve(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Registered models.")],
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = DEFAULT_PORT,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that answer requests.")] = 1,
+    root: Root = DEFAULT_ROOT,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Serve models over HTTP, following their aliases; Ctrl-C drains and stops."""
+    from windlass_cli.commands.serve import serve_models
+
+    raise typer.Exit(serve_models(models, host=host, port=port, workers=workers, root=root, tracking_uri=tracking_uri))
+
+
+@app.command(
+    epilog=_examples(
+        "windlass predict digits rows.csv -o scores.parquet",
+        "windlass predict wine/2 rows.parquet -o scores.csv",
+        "windlass predict wine@champion rows.jsonl -o scores.jsonl",
+    )
+)
+def predict(
+    model: Annotated[str, typer.Argument(help="A registered model: NAME, NAME/VERSION or NAME@ALIAS.")],
+    rows: Annotated[Path, typer.Argument(help="CSV, Parquet or JSON Lines, of any length.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="By its suffix: .parquet, .csv or .jsonl.")],
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the output if it exists.")] = False,
+    root: Root = DEFAULT_ROOT,
+    tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score every row of a file with a model version, in flat memory."""
+    from windlass_cli.commands.predict import predict_file
+
+    predict_file(model, rows, output, force=force, root=root, tracking_uri=tracking_uri, as_json=as_json)
+
+
+@recipe_app.command("show", epilog=_examples("windlass recipe show mine.yaml", "windlass recipe show mine.yaml --json"))
+def recipe_show(
+    recipe: Annotated[Path, typer.Argument(help="A recipe.")], overrides: Overrides = None, as_json: AsJson = False
+) -> None:
+    """Show the resolved recipe: every default filled in, every file by its digest."""
+    from windlass_cli.commands.recipe import show
+
+    show(recipe, overrides or [], as_json=as_json)
+
+
+@recipe_app.command("schema", epilog=_examples("windlass recipe schema > recipe.schema.json"))
+def recipe_schema() -> None:
+    """Print the JSON Schema of a recipe, so that an editor completes it."""
+    from windlass_cli.commands.recipe import print_schema
+
+    print_schema()
+
+
+@app.command(epilog=_examples("windlass doctor", "windlass doctor --json"))
+def doctor(root: Root = DEFAULT_ROOT, tracking_uri: TrackingUri = None, as_json: AsJson = False) -> None:
+    """Check versions, memory, disk, ports, GPU and MLflow, and say what to do."""
+    from windlass_cli.commands.doctor import check_all
+
+    raise typer.Exit(check_all(root, tracking_uri, as_json=as_json))
+
+
+app.add_typer(runs_app, name="runs")
+app.add_typer(models_app, name="models")
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    if version:
+        import windlass
+
+        typer.echo(windlass.__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one message and its exit code, never a traceback."""
+    try:
+        app()
+    except WindlassError as error:
+        if os.environ.get("WINDLASS_DEBUG") == "1":
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
