@@ -1,0 +1,57 @@
+# Two commands do everything on a fresh machine: `make run` and `make test`.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SOURCES := platform components pipelines services tests
+PYTEST := $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+
+help:  ## what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
+
+run: install  ## digits: prepared, trained, compressed, chosen, registered, served, and asked once
+	$(BIN)/windlass try pipelines/recipes/digits.yaml
+
+test: install  ## every test that needs no special fault, browser or cluster
+	$(PYTEST) -m "not fault and not attack and not browser"
+
+test-faults: install  ## faults, attacks and the browser
+	$(PYTEST) -m "fault or attack or browser"
+
+check: install  ## what each commit has to pass: style, types, layers, the fast tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy platform/windlass platform/windlass_cli components/windlass_components \
+		pipelines/windlass_pipelines services/gateway/windlass_gateway
+	$(BIN)/lint-imports --no-logo
+	$(PYTEST) -q -m "not slow and not fault and not attack and not browser"
+
+format: install  ## style, mended in place
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install  ## ratios measured side by side, as tables and as JSON in bench-results/
+	@set -e; for bench in tests/performance/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench; done
+
+generate: install  ## what is made from source: the pipelines' YAML, the reference of the recipe
+	$(BIN)/python -m windlass_pipelines.compile
+	$(BIN)/python -m windlass.recipe.reference docs/reference/recipe.md
+
+constraints: install  ## write down the versions that are installed now
+	@{ sed -n '/^#/p' constraints.txt; $(BIN)/pip freeze --exclude-editable | grep -v '^windlass' | sed 's/+cpu//'; } > constraints.new
+	@mv constraints.new constraints.txt
+
+install: $(STAMP)  ## a virtual environment with every role's packages
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all,dev]'
+	@touch $@
+
+clean:  ## remove what was built; results in .windlass/ stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache bench-results
+
+.PHONY: help run test test-faults check format bench generate constraints install clean
