@@ -28,7 +28,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from windlass.storage import Reference, S3Settings, Workspace
+from windlass.storage import S3Settings, Workspace
 from windlass.storage._s3_settings import connect
 
 _WORKERS = 16
@@ -87,29 +87,30 @@ def _with_boto3(client: Any, source: Path, target: Path) -> tuple[float, float]:
     return upload_s, download_s
 
 
-def _with_windlass(settings: S3Settings, source: Path, target: Path) -> tuple[float, float]:
+def _with_windlass(workspace: Workspace, source: Path) -> tuple[float, float]:
     """Seconds to publish and to fetch a directory, verified."""
     started_s = time.perf_counter()
-    reference: Reference = Workspace(f"s3://{_BUCKET}/windlass", target / "a", s3=settings).put_input(source)
+    reference = workspace.put_input(source)
     upload_s = time.perf_counter() - started_s
     started_s = time.perf_counter()
-    Workspace(f"s3://{_BUCKET}/windlass", target / "b", s3=settings).fetch(reference)
+    workspace.fetch(reference)
     return upload_s, time.perf_counter() - started_s
 
 
 def _measure(endpoint: str, folder: Path, count: int, size_bytes: int, rounds: int) -> list[dict[str, Any]]:
     settings = S3Settings(endpoint_url=endpoint, num_workers=_WORKERS)
     client = connect(settings)
+    workspace = Workspace(f"s3://{_BUCKET}/windlass", folder / "local", s3=settings)
     seconds: dict[str, list[tuple[float, float]]] = {"boto3": [], "windlass": []}
     for number in range(rounds + 1):  # the first round warms up
         source = folder / f"source-{count}-{number}"
         _write_files(source, count, size_bytes)
         for name in ("boto3", "windlass") if number % 2 else ("windlass", "boto3"):
-            target = folder / f"target-{name}"
-            taken = _with_boto3(client, source, target) if name == "boto3" else _with_windlass(settings, source, target)
+            target = workspace.local if name == "windlass" else folder / "target"
+            taken = _with_boto3(client, source, target) if name == "boto3" else _with_windlass(workspace, source)
             if number:
                 seconds[name].append(taken)
-            shutil.rmtree(target)
+            shutil.rmtree(target, ignore_errors=True)
         shutil.rmtree(source)
     megabytes = count * size_bytes / 1e6
     rows = []

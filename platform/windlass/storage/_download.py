@@ -14,6 +14,7 @@ from windlass.storage._jobs import Job, run_jobs
 from windlass.storage._manifest import FileEntry, Manifest, digest_file
 from windlass.storage._s3_requests import S3Requests
 
+_READ_BYTES = 1 << 20
 _ATTEMPTS = 4
 """A digest that differs after so many downloads is not a fault of the way here."""
 
@@ -60,7 +61,9 @@ class _RemoteFile:
     def get(self, stopped: threading.Event) -> int:
         """The whole file in one request."""
         for _ in range(_ATTEMPTS):
-            data = self._range(0, self.entry.size_bytes, stopped)
+            data = self.requests.get_whole(self.key, self.entry.size_bytes, stopped)
+            if data is None:
+                raise self._absent()
             if hashlib.sha256(data).hexdigest() == self.entry.sha256:
                 self.path.write_bytes(data)
                 return len(data)
@@ -77,40 +80,81 @@ class _RemoteFile:
         with self.path.open("ab") as file:
             file.truncate(self.entry.size_bytes)
         starts = range(0, self.entry.size_bytes, part_bytes)
+        digest = _GrowingDigest(self.path, part_bytes)
 
         def get_part(start: int, stopped: threading.Event) -> int:
             size_bytes = min(part_bytes, self.entry.size_bytes - start)
             if start not in arrived:
-                self._write(start, self._range(start, size_bytes, stopped))
+                self._get_range(start, size_bytes, stopped)
                 with journal.open("a") as file:
                     file.write(f"{start}\n")
+            digest.arrived(start)
             return size_bytes
 
         def finish(stopped: threading.Event) -> int:
+            found = digest.value()
             for _ in range(_ATTEMPTS - 1):
-                if digest_file(self.path) == self.entry.sha256:
+                if found == self.entry.sha256:
                     break
                 for start in starts:
-                    self._write(start, self._range(start, min(part_bytes, self.entry.size_bytes - start), stopped))
+                    self._get_range(start, min(part_bytes, self.entry.size_bytes - start), stopped)
+                found = digest_file(self.path)
             journal.unlink()
-            if digest_file(self.path) != self.entry.sha256:
+            if found != self.entry.sha256:
                 raise self._differs()
             return 0
 
         return Job([partial(get_part, start) for start in starts], finish)
 
-    def _range(self, start: int, size_bytes: int, stopped: threading.Event) -> bytes:
-        data = self.requests.get_range(self.key, start, size_bytes, stopped)
-        if data is None:
-            raise ObjectCorruptedError(self.name, self.uri, "it is missing or too short")
-        return data
-
-    def _write(self, start: int, data: bytes) -> None:
+    def _get_range(self, start: int, size_bytes: int, stopped: threading.Event) -> None:
         descriptor = os.open(self.path, os.O_WRONLY)
         try:
-            os.pwrite(descriptor, data, start)
+            if not self.requests.get_range_into(self.key, start, size_bytes, partial(_pwrite, descriptor), stopped):
+                raise self._absent()
         finally:
             os.close(descriptor)
 
+    def _absent(self) -> ObjectCorruptedError:
+        return ObjectCorruptedError(self.name, self.uri, "it is missing or too short")
+
     def _differs(self) -> ObjectCorruptedError:
         return ObjectCorruptedError(self.name, self.uri, f"its SHA-256 differs in {_ATTEMPTS} downloads")
+
+
+class _GrowingDigest:
+    """The SHA-256 of a file whose parts arrive in any order, computed while others are on their way."""
+
+    def __init__(self, path: Path, part_bytes: int) -> None:
+        self._path, self._part_bytes = path, part_bytes
+        self._digest, self._position = hashlib.sha256(), 0
+        self._waiting: set[int] = set()
+        self._lock = threading.Lock()
+
+    def arrived(self, start: int) -> None:
+        self._waiting.add(start)
+        # Another thread that is at it takes this part along, or the next arrival does.
+        if self._lock.acquire(blocking=False):
+            try:
+                self._advance()
+            finally:
+                self._lock.release()
+
+    def value(self) -> str:
+        """The digest, when all parts have arrived."""
+        with self._lock:
+            self._advance()
+        return self._digest.hexdigest()
+
+    def _advance(self) -> None:
+        with self._path.open("rb", buffering=0) as file:
+            file.seek(self._position)
+            while self._position in self._waiting:
+                for _ in range(-(-self._part_bytes // _READ_BYTES)):
+                    self._digest.update(file.read(min(_READ_BYTES, self._position + self._part_bytes - file.tell())))
+                self._position += self._part_bytes
+
+
+def _pwrite(descriptor: int, position: int, data: bytes) -> None:
+    while data:  # a full disk may take a part of it
+        written = os.pwrite(descriptor, data, position)
+        position, data = position + written, data[written:]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,8 @@ from windlass.storage._s3_settings import S3Settings, connect
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
+_PIECE_BYTES = 256 << 10
+_ABSENT = {"NoSuchKey", "404", "InvalidRange"}
 _SHA256 = "sha256"
 """Name of the object metadata that holds the digest of the whole object."""
 
@@ -73,7 +75,7 @@ class S3Requests:
             try:
                 answer = self._client.get_object(Bucket=self.bucket, Key=key)
             except ClientError as error:
-                if error_code(error) in {"NoSuchKey", "404"}:
+                if error_code(error) in _ABSENT:
                     return None
                 raise
             data = answer["Body"].read()
@@ -84,22 +86,45 @@ class S3Requests:
 
         return self._retry(f"reading {key}", request)
 
-    def get_range(self, key: str, start: int, size_bytes: int, stopped: threading.Event) -> bytes | None:
-        """Bytes of an object; None if there is no such object or it ends earlier."""
+    def get_whole(self, key: str, size_bytes: int, stopped: threading.Event) -> bytes | None:
+        """An object of a known size; None if there is no such object."""
 
         def request() -> bytes | None:
             from botocore.exceptions import ClientError
 
-            chosen = {"Range": f"bytes={start}-{start + size_bytes - 1}"} if size_bytes else {}
             try:
-                data = self._client.get_object(Bucket=self.bucket, Key=key, **chosen)["Body"].read()  # type: ignore[arg-type]
+                data = self._client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
             except ClientError as error:
-                if error_code(error) in {"NoSuchKey", "404", "InvalidRange"}:
+                if error_code(error) in _ABSENT:
                     return None
                 raise
             if len(data) != size_bytes:
                 raise DamagedTransferError(f"{len(data):,} bytes of {key} arrived instead of {size_bytes:,}")
             return data
+
+        return self._retry(f"downloading {key}", request, stopped)
+
+    def get_range_into(
+        self, key: str, start: int, size_bytes: int, sink: Callable[[int, bytes], None], stopped: threading.Event
+    ) -> bool:
+        """Give bytes of an object to `sink`, each piece with its position; False if the object ends earlier."""
+
+        def request() -> bool:
+            from botocore.exceptions import ClientError
+
+            position, end = start, start + size_bytes
+            try:
+                answer = self._client.get_object(Bucket=self.bucket, Key=key, Range=f"bytes={start}-{end - 1}")
+            except ClientError as error:
+                if error_code(error) in _ABSENT:
+                    return False
+                raise
+            while data := answer["Body"].read(_PIECE_BYTES):
+                sink(position, data)
+                position += len(data)
+            if position != end:
+                raise DamagedTransferError(f"{position - start:,} bytes of {key} arrived instead of {size_bytes:,}")
+            return True
 
         return self._retry(f"downloading {key}", request, stopped)
 

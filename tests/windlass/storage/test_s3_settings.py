@@ -33,7 +33,7 @@ def test_the_endpoint_of_the_environment_is_used(
 
 
 def test_off_aws_the_bucket_is_in_the_path_and_checksums_are_sent_only_where_required() -> None:
-    client = connect(S3Settings(endpoint_url="http://s3.storage.svc.cluster.local:7070"))
+    client: Any = connect(S3Settings(endpoint_url="http://s3.storage.svc.cluster.local:7070"))
     assert client.meta.config.request_checksum_calculation == "when_required"
     assert client.meta.config.response_checksum_validation == "when_required"
     url = client.generate_presigned_url("get_object", Params={"Bucket": "bucket", "Key": "key"})
@@ -41,7 +41,7 @@ def test_off_aws_the_bucket_is_in_the_path_and_checksums_are_sent_only_where_req
 
 
 def test_on_aws_checksums_stay_on_and_the_bucket_is_in_the_host() -> None:
-    client = connect(S3Settings(region="eu-central-1"))
+    client: Any = connect(S3Settings(region="eu-central-1"))
     assert client.meta.config.request_checksum_calculation == "when_supported"
     url = client.generate_presigned_url("get_object", Params={"Bucket": "bucket", "Key": "key"})
     assert url.startswith("https://bucket.s3.")
