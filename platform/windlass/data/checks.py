@@ -13,7 +13,7 @@ from windlass.data.config import DataConfig
 from windlass.data.description import SPLITS, SplitName
 from windlass.data.engine import Engine
 from windlass.data.errors import BadFileError, BadRowError, DuplicatesAcrossSplitsError, SplitError, TargetError
-from windlass.data.program import MISSING_TARGET, SPLIT_WORDS, Plan, PlannedColumn
+from windlass.data.program import LARGEST, MISSING_TARGET, SPLIT_WORDS, Plan, PlannedColumn
 from windlass.data.tables import RawTable, records
 
 MAX_CLASSES = 1000
@@ -160,7 +160,7 @@ def _is_bad(plan: Plan, code: int, value: Any) -> bool:
 
 def _is_number(text: str | None) -> bool:
     try:
-        return text is not None and abs(float(text)) < float("inf") and "_" not in text
+        return text is not None and abs(float(text)) <= LARGEST and "_" not in text
     except ValueError:
         return False
 
@@ -168,7 +168,7 @@ def _is_number(text: str | None) -> bool:
 def _why(plan: Plan, code: int, value: Any) -> str:
     if code > len(plan.read):
         return f"{value!r} does not say how to split the row"
-    return f"{str(value)[:80]!r} is not a number, as the column's other values are"
+    return f"{str(value)[:80]!r} is not a number of at most {LARGEST:.1e}, as the column's others are"
 
 
 def _reason(plan: Plan, code: int) -> str:

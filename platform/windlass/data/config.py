@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from windlass.schema import Section
 
@@ -14,8 +14,8 @@ ColumnType = Literal["number", "category"]
 class SplitConfig(Section):
     """How rows are divided into train, validation and test."""
 
-    validation: NonNegativeFloat = Field(default=0.15, lt=1, description="share of rows for choosing")
-    test: NonNegativeFloat = Field(default=0.15, lt=1, description="share of rows read once, at the end")
+    validation: PositiveFloat = Field(default=0.15, lt=1, description="share of rows for choosing")
+    test: PositiveFloat = Field(default=0.15, lt=1, description="share of rows read once, at the end")
     seed: NonNegativeInt = Field(default=0, description="another seed, another split")
     group: str | None = Field(default=None, description="column whose equal values stay in one split")
     time: str | None = Field(default=None, description="column by which later rows go to validation, then test")

@@ -53,7 +53,7 @@ class MissingColumnError(DataError):
 
     def __init__(self, key: str, column: str, file: str, columns: Sequence[str]) -> None:
         lowered = {name.lower(): name for name in columns}
-        close = [lowered[name] for name in difflib.get_close_matches(column.lower(), lowered, n=3, cutoff=0.5)]
+        close = [lowered[name] for name in difflib.get_close_matches(column.lower(), lowered, n=3, cutoff=0.6)]
         hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
         shown = ", ".join(columns[:20]) + (", …" if len(columns) > 20 else "")
         super().__init__(f"{key}: {file} has no column {column!r}; {hint}its columns: {shown}")

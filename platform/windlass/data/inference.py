@@ -12,7 +12,6 @@ from typing import Any, Literal
 from windlass.data.columns import guess_type, is_missing_text, number_of, why_useless
 from windlass.data.config import ColumnType
 from windlass.data.errors import BadFileError, MissingColumnError, TargetError, WrongModalityError
-from windlass.data.leakage import suspected_leakage
 from windlass.data.sources import resolve_source
 from windlass.data.tables import GUESS_ROWS, RawColumn, RawTable, read_layout
 from windlass.schema import Section
@@ -175,6 +174,8 @@ def _leaks(
     kind: Literal["class", "number"],
 ) -> dict[str, float]:
     import numpy as np
+
+    from windlass.data.leakage import suspected_leakage
 
     labels = values[target]
     # a row counts once, or its copies tell the target

@@ -21,7 +21,8 @@ SPLIT_WORDS = {
     "test": ("test", "testing"),
 }
 _DATE = "^[0-9]{4}-[0-9]{2}-[0-9]{2}"
-_LARGEST = "1.7976931348623157e308"
+LARGEST = 3.4028234663852886e38
+"""Of float32, in which a model is served."""
 _SEPARATOR = ", chr(31), "
 _DIGITS_53 = "9007199254740992"
 
@@ -111,13 +112,13 @@ def _value(column: PlannedColumn) -> str:
     if column.type == "number":
         number = name
         if column.stored != "number":
-            number = f"CASE WHEN regexp_like({name}, '{NUMBER}') THEN TRY_CAST(trim({name}) AS DOUBLE) END"
-        return f"CASE WHEN abs({number}) <= {_LARGEST} THEN {number} END"
+            number = f"CASE WHEN regexp_like({name}, '{NUMBER}') THEN TRY_CAST({name} AS DOUBLE) END"
+        return f"CASE WHEN abs({number}) <= {LARGEST} THEN {number} END"
     if column.stored == "number":
         # 1.0 and 1 are one category, and no engine prints whole numbers differently
         whole = f"{name} = floor({name}) AND abs({name}) < 1e15"
         text = f"CASE WHEN {whole} THEN CAST(CAST({name} AS BIGINT) AS VARCHAR) ELSE CAST({name} AS VARCHAR) END"
-        return f"CASE WHEN abs({name}) <= {_LARGEST} THEN {text} END"
+        return f"CASE WHEN abs({name}) <= {LARGEST} THEN {text} END"
     return f"CASE WHEN trim({name}) <> '' THEN {name} END"
 
 
@@ -138,10 +139,10 @@ def _auxiliary(auxiliary: Auxiliary) -> str:
     if auxiliary.way == "group":
         return _value(PlannedColumn(auxiliary.column.name, auxiliary.column.index, "category", stored))
     if stored == "number":
-        return f"CASE WHEN abs({name}) <= {_LARGEST} THEN {name} END"
+        return f"CASE WHEN abs({name}) <= {LARGEST} THEN {name} END"
     moment = f"CAST(unix_micros(TRY_CAST({name} AS TIMESTAMP)) AS DOUBLE)"
     return (
-        f"CASE WHEN regexp_like({name}, '{NUMBER}') THEN TRY_CAST(trim({name}) AS DOUBLE) "
+        f"CASE WHEN regexp_like({name}, '{NUMBER}') THEN TRY_CAST({name} AS DOUBLE) "
         f"WHEN regexp_like({name}, '{_DATE}') THEN {moment} END"
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import io
 import os
 import re
 from collections.abc import Iterable
@@ -82,8 +83,7 @@ def resolve_source(source: str | tuple[str, ...], base_directory: Path) -> Resol
 def open_source(uri: str) -> IO[bytes]:
     """A readable binary stream of a source file, local or on S3."""
     if uri.startswith("s3://"):
-        stream: IO[bytes] = s3_filesystem().open_input_file(uri.removeprefix("s3://"))
-        return stream
+        return io.BufferedReader(s3_filesystem().open_input_file(uri.removeprefix("s3://")))
     return Path(uri).open("rb")
 
 

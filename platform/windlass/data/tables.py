@@ -8,6 +8,7 @@ import io
 import itertools
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Literal
 
@@ -107,10 +108,15 @@ def records(table: RawTable, file: TableFile) -> Iterator[tuple[int, dict[str, A
             line = reader.line_num + 1
 
 
-def open_bytes(uri: str) -> IO[bytes]:
+@contextmanager
+def open_bytes(uri: str) -> Iterator[IO[bytes]]:
     """A file's bytes, decompressed if its name ends with .gz."""
-    stream = open_source(uri)
-    return gzip.GzipFile(fileobj=stream) if uri.lower().endswith(".gz") else stream  # type: ignore[return-value]
+    with open_source(uri) as stream:
+        if not uri.lower().endswith(".gz"):
+            yield stream
+            return
+        with gzip.GzipFile(fileobj=stream) as plain:
+            yield plain  # type: ignore[misc]
 
 
 def _csv_header(file: SourceFile) -> TableFile:

@@ -163,7 +163,7 @@ def test_a_word_that_names_no_split_is_refused_with_its_row(tmp_path: Path, prep
 
 def test_an_empty_split_is_refused_with_what_to_change(tmp_path: Path, prepare_table: Any) -> None:
     with pytest.raises(SplitError, match=r"test has no rows; raise data\.split\.test"):
-        prepare_table(str(write_csv(tmp_path / "a.csv", some_rows(100))), split={"test": 0})
+        prepare_table(str(write_csv(tmp_path / "a.csv", some_rows(100))), split={"test": 0.001})
 
 
 def test_a_class_that_train_lacks_is_named(tmp_path: Path, prepare_table: Any) -> None:

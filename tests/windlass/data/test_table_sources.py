@@ -1,0 +1,219 @@
+# ruff: noqa: S311 - random tables, no secrets
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from windlass.data.description import SPLITS
+from windlass.data.errors import SourceNotFoundError, UnknownSourceKindError, UnknownVariableError, WrongModalityError
+from windlass.data.inference import infer
+from windlass.data.sources import resolve_source
+
+
+def some_table(count: int = 300) -> pa.Table:
+    draw = random.Random(4)
+    return pa.table(
+        {
+            "size": [None if i % 9 == 0 else round(draw.gauss(0, 3), 5) for i in range(count)],
+            "big": [draw.randrange(10**12) + 0.5 for _ in range(count)],
+            "kind": [None if i % 10 == 0 else draw.choice(["a", "b, c", 'd "e"']) for i in range(count)],
+            "flag": [draw.random() < 0.5 for _ in range(count)],
+            "y": [draw.randrange(3) for _ in range(count)],
+        }
+    )
+
+
+def csv_text(table: pa.Table) -> str:
+    def cell(value: Any) -> str:
+        if value is None:
+            return ""
+        if isinstance(value, bool):
+            return str(value).lower()
+        return '"' + value.replace('"', '""') + '"' if isinstance(value, str) else repr(value)
+
+    rows = [",".join(cell(value) for value in row.values()) for row in table.to_pylist()]
+    return "\n".join([",".join(table.column_names), *rows]) + "\n"
+
+
+def members(bundle: Any) -> dict[str, list[dict[str, Any]]]:
+    return {split: bundle.table(split).to_pylist() for split in SPLITS}
+
+
+def test_csv_gzip_parquet_and_json_lines_give_one_bundle(tmp_path: Path, write: Any, prepare_table: Any) -> None:
+    table = some_table()
+    write("a.csv", csv_text(table))
+    write("b.csv.gz", gzip.compress(csv_text(table).encode()))
+    pq.write_table(table, tmp_path / "c.parquet")
+    write("d.jsonl", "".join(json.dumps(row) + "\n" for row in table.to_pylist()))
+    bundles = [prepare_table(str(tmp_path / name)) for name in ("a.csv", "b.csv.gz", "c.parquet", "d.jsonl")]
+    for other in bundles[1:]:
+        assert members(other) == members(bundles[0])
+        assert other.description.fingerprint == bundles[0].description.fingerprint
+    assert bundles[0].description.class_names == ("0", "1", "2")
+
+
+def test_the_digest_is_of_the_content_not_of_the_place(write: Any, tmp_path: Path) -> None:
+    write("one/a.csv", "a,y\n1,2\n")
+    write("two/b.csv", "a,y\n1,2\n")
+    write("two/c.csv", "a,y\n1,3\n")
+    one, same, other = (resolve_source(name, tmp_path) for name in ("one/a.csv", "two/b.csv", "two/c.csv"))
+    assert one.digest == same.digest != other.digest
+
+
+def test_variables_are_expanded_and_missing_ones_named(
+    write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("data/a.csv", "a,y\n1,2\n")
+    monkeypatch.setenv("MY_DATA", str(tmp_path / "data"))
+    assert resolve_source("${MY_DATA}/*.csv", Path("/")).files[0].name == "a.csv"
+    with pytest.raises(UnknownVariableError, match="environment variable NO_SUCH is not set"):
+        resolve_source("${NO_SUCH}/a.csv", tmp_path)
+
+
+def test_a_source_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SourceNotFoundError, match=r"'no\.csv': nothing found at .*no\.csv"):
+        resolve_source("no.csv", tmp_path)
+    with pytest.raises(SourceNotFoundError):
+        resolve_source("parts/*.csv", tmp_path)
+
+
+def test_unknown_and_mixed_kinds_are_refused(write: Any, tmp_path: Path) -> None:
+    write("a.xlsx", "x")
+    with pytest.raises(UnknownSourceKindError, match=r"the kind of 'a\.xlsx' is not known"):
+        resolve_source("a.xlsx", tmp_path)
+    write("mixed/a.csv", "x")
+    write("mixed/a.parquet", "x")
+    with pytest.raises(UnknownSourceKindError, match="files of several kinds: csv, parquet"):
+        resolve_source("mixed", tmp_path)
+    with pytest.raises(UnknownSourceKindError, match="choose digits, breast_cancer"):
+        resolve_source("sklearn:iris-2", tmp_path)
+
+
+def test_images_for_a_task_of_tables_are_refused(prepare_table: Any) -> None:
+    with pytest.raises(WrongModalityError, match="use task: image-classification"):
+        prepare_table("sklearn:digits", target=None)
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=8).filter(str.strip)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    values=st.lists(TEXTS, min_size=1, max_size=6),
+    numbers=st.lists(st.floats(-3e38, 3e38), max_size=6),
+)
+def test_any_text_and_any_number_comes_through_csv_unchanged(
+    tmp_path: Path, prepare_table: Any, values: list[str], numbers: list[float]
+) -> None:
+    draw = random.Random(0)
+    table = pa.table(
+        {
+            "x": [*numbers, *(draw.random() for _ in range(60 - len(numbers)))],
+            "k": [*values, *("fg"[i % 2] for i in range(60 - len(values)))],
+            "y": [draw.choice(["no", "yes"]) for _ in range(60)],
+        }
+    )
+    (tmp_path / "a.csv").write_text(csv_text(table), encoding="utf-8", newline="")
+    bundle = prepare_table(str(tmp_path / "a.csv"), columns={"x": "number", "k": "category"}, leakage="allow")
+    read = [(row["x"], row["k"]) for split in SPLITS for row in bundle.table(split).to_pylist()]
+    assert sorted(read) == sorted((row["x"], row["k"]) for row in table.to_pylist())
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # a process of its own: a thread would wait for the interpreter's lock that the reader holds
+    server = subprocess.Popen([sys.executable, "-m", "moto.server", "-p", str(port)], stderr=subprocess.DEVNULL)
+    endpoint = f"http://127.0.0.1:{port}"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    import boto3
+
+    client = boto3.client("s3")
+    try:
+        _wait_for(port)
+        client.create_bucket(Bucket="data")
+        yield client
+    finally:
+        client.close()
+        server.terminate()
+        server.wait(30)
+
+
+def _wait_for(port: int) -> None:
+    deadline_s = time.monotonic() + 60
+    while time.monotonic() < deadline_s:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    pytest.fail("the S3 server did not start within 60 s")
+
+
+def test_a_table_on_s3_is_the_table_on_disk(bucket: Any, tmp_path: Path, write: Any, prepare_table: Any) -> None:
+    table = some_table()
+    local = prepare_table(str(write("a.csv", csv_text(table))))
+    bucket.put_object(Bucket="data", Key="in/a.csv", Body=csv_text(table).encode())
+    pq.write_table(table, tmp_path / "a.parquet")
+    bucket.put_object(Bucket="data", Key="parquet/a.parquet", Body=(tmp_path / "a.parquet").read_bytes())
+    lines = "".join(json.dumps(row) + "\n" for row in table.to_pylist())
+    bucket.put_object(Bucket="data", Key="lines/a.jsonl", Body=lines.encode())
+    for uri in ("s3://data/in/", "s3://data/parquet", "s3://data/lines/a.jsonl"):
+        assert members(prepare_table(uri)) == members(local), uri
+
+
+def test_what_init_infers_is_a_recipe_that_prepares_as_it_stands(
+    tmp_path: Path, write: Any, prepare_table: Any
+) -> None:
+    draw = random.Random(0)
+    rows = []
+    for i in range(300):
+        label = draw.choice(["no", "yes"])
+        note = f"what was said in call number {i}"
+        rows.append(f"{i},{draw.gauss(40, 9):.2f},{draw.choice('abc')},{note},k,{label.upper()},{label if i else ''}\n")
+    path = write("mine.csv", "id,age,city,note,const,copy,y\n" + "".join(rows))
+    found = infer(path, "y")
+    assert found.task == "tabular-classification"
+    assert found.rows == 300
+    assert found.classes == ("no", "yes")
+    assert found.columns == {"age": "number", "city": "category"}
+    assert {name: reason.split()[0] for name, reason in found.left_out.items()} == {
+        "id": "id-like:",
+        "note": "free",
+        "const": "constant:",
+        "copy": "alone",
+    }
+    import yaml
+
+    recipe = yaml.safe_load(found.recipe_text("mine", "mine.csv"))
+    assert recipe["name"] == "mine"
+    data = recipe["data"] | {"source": str(path)}
+    assert prepare_table(**data).description.dropped_rows == {"target 'y' is missing": 1}
+
+
+def test_init_takes_many_numbers_for_a_regression(write: Any) -> None:
+    draw = random.Random(0)
+    path = write("a.csv", "a,price\n" + "".join(f"{draw.random()},{draw.random()}\n" for _ in range(60)))
+    found = infer(path, "price")
+    assert found.task == "tabular-regression"
+    assert found.classes is None
