@@ -68,8 +68,9 @@ def _save_flavor(model: Path, output: Path, signature: Signature, *, run_id: str
 def mlflow_signature(signature: Signature) -> Any:
     """The same signature in MLflow's terms, in the form in which its server takes every kind of request.
 
-    A matrix or an image stays unnamed: a named one refuses both dataframe forms. A table with categories is one named
-    tensor per column; as MLflow's own column types its strings reach ONNX Runtime in a form that it refuses.
+    A matrix or an image stays unnamed: a named one refuses both dataframe forms. MLflow then takes the columns of a
+    dataframe in the order in which they come, not by name. A table with categories is one named tensor per column; as
+    MLflow's own column types its strings reach ONNX Runtime in a form that it refuses.
     """
     from mlflow.models import ModelSignature
     from mlflow.types import Schema
