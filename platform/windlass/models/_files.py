@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from windlass.errors import CorruptedError
 from windlass.models.spec import MODEL_NAME, MODULE_NAME, WEIGHTS_NAME, ModelSpec
+from windlass.variants.formats import check_safetensors
 
 if TYPE_CHECKING:
     from torch import nn
@@ -60,6 +61,7 @@ def load(directory: Path) -> tuple[ModelSpec, nn.Module]:
     module = build(spec, directory)
     path = directory / WEIGHTS_NAME
     try:
+        check_safetensors(path)
         load_model(module, str(path))
     except FileNotFoundError:
         raise CorruptedError(f"{path} is missing; run the step again that writes it") from None

@@ -147,7 +147,7 @@ def test_a_pickle_named_safetensors_is_refused(tmp_path: Path) -> None:
     spec = make_spec("linear", {}, input_shape=(3,), num_outputs=2)
     models.save(tmp_path, spec, models.build(spec))
     (tmp_path / WEIGHTS_NAME).write_bytes(pickle.dumps({"1.weight": [1.0]}))
-    with pytest.raises(CorruptedError, match="not a safetensors file"):
+    with pytest.raises(CorruptedError, match="not safetensors but a pickle"):
         models.load(tmp_path)
 
 
