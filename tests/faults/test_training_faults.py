@@ -122,7 +122,7 @@ class Run:
     def workers(self) -> list[psutil.Process]:
         assert self.process is not None
         children = psutil.Process(self.process.pid).children(recursive=True)
-        return [child for child in children if "windlass.training.worker" in child.cmdline() and _is_worker(child)]
+        return [child for child in children if _is_worker(child)]
 
     def kill_all(self) -> None:
         assert self.process is not None
@@ -133,10 +133,14 @@ class Run:
 
 
 def _is_worker(process: psutil.Process) -> bool:
-    return "windlass.training.agent" not in process.cmdline()
+    try:
+        command = process.cmdline()
+    except psutil.NoSuchProcess:
+        return False
+    return "windlass.training.worker" in command and "windlass.training.agent" not in command
 
 
-def wait_until(reached: Callable[[], bool], seconds: float = 90) -> None:
+def wait_until(reached: Callable[[], bool], seconds: float = 150) -> None:
     deadline_s = time.monotonic() + seconds
     while not reached():
         assert time.monotonic() < deadline_s, "waited in vain"
@@ -212,7 +216,7 @@ def test_fault_3_a_full_disk_is_a_clear_error_and_the_old_checkpoint_is_kept(
 def test_fault_4_sigterm_saves_within_25_s_and_another_number_of_workers_continues_at_that_step(
     make_run: Callable[..., Run],
 ) -> None:
-    run = make_run(epochs=30, num_workers=2)
+    run = make_run(epochs=6, num_workers=2)
     process = run.start()
     wait_until(lambda: len(run.steps()) > 150)
     process.send_signal(signal.SIGTERM)
@@ -224,15 +228,15 @@ def test_fault_4_sigterm_saves_within_25_s_and_another_number_of_workers_continu
     assert f"training was interrupted, saved at step {saved}; run the same command again" in stderr
     assert (run.work / f"step-{saved:06d}").is_dir()
     summary = run.finish_here(num_workers=1)
-    assert summary.steps == 3000
-    assert run.steps() == list(range(1, 3001))
-    assert [record.epoch for record in read_epochs(run.output / HISTORY_NAME)] == list(range(1, 31))
+    assert summary.steps == 600
+    assert run.steps() == list(range(1, 601))
+    assert [record.epoch for record in read_epochs(run.output / HISTORY_NAME)] == list(range(1, 7))
 
 
 def test_fault_5_a_killed_rank_is_replaced_within_60_s_and_the_steps_are_the_same(make_run: Callable[..., Run]) -> None:
-    run = make_run(epochs=20, num_workers=2)
+    run = make_run(epochs=5, num_workers=2)
     process = run.start()
-    wait_until(lambda: len(run.steps()) > 250)
+    wait_until(lambda: len(run.steps()) > 120)
     first = {worker.pid for worker in run.workers()}
     assert len(first) == 2
     run.workers()[1].kill()
@@ -243,8 +247,8 @@ def test_fault_5_a_killed_rank_is_replaced_within_60_s_and_the_steps_are_the_sam
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 0, stderr
     assert "was killed by SIGKILL; continuing from the newest checkpoint" in stderr
-    assert TrainingSummary.read(run.output / TRAINING_NAME).steps == 2000
-    assert run.steps() == list(range(1, 2001))
+    assert TrainingSummary.read(run.output / TRAINING_NAME).steps == 500
+    assert run.steps() == list(range(1, 501))
 
 
 def test_workers_of_a_killed_launcher_save_and_end(make_run: Callable[..., Run]) -> None:

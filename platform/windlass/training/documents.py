@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -47,7 +47,7 @@ class Status(Document):
     step: int | None = None
     error: str | None = None
     message: str | None = None
-    data: dict[str, Any] = Field(default_factory=dict)
+    data: dict[str, str] = Field(default_factory=dict)
 
 
 class WorkerFailure(Section):

@@ -195,9 +195,9 @@ def _root_cause(failures: Failures | None, exit_code: int) -> WorkerFailure:
 def _own_error(status: Status) -> WindlassError:
     message = status.message or ""
     if status.error == TrainingDivergedError.__name__:
-        return TrainingDivergedError(**status.data)
+        return TrainingDivergedError(int(status.data["step"]), float(status.data["norm"]))
     if status.error == CheckpointSpaceError.__name__:
-        return CheckpointSpaceError(**status.data)
+        return CheckpointSpaceError(status.data["directory"])
     if status.error == CorruptedError.__name__:
         return CorruptedError(message)
     return InvalidInputError(message)

@@ -243,7 +243,8 @@ def main() -> None:
 
 def _failed(error: WindlassError) -> Status:
     known = isinstance(error, TrainingDivergedError | CheckpointSpaceError)
-    data = {key: value for key, value in vars(error).items() if known}
+    # JSON has no infinity: figures travel as text.
+    data = {key: str(value) for key, value in vars(error).items() if known}
     return Status(state="failed", error=type(error).__name__, message=str(error), data=data)
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 from torch import distributed
+from torch._C._distributed_c10d import HashStore
 
 from windlass.data.bundle import BundleWriter
 from windlass.data.description import (
@@ -123,7 +124,7 @@ def directories(tmp_path: Path) -> Callable[[str], tuple[Path, Path]]:
 @pytest.fixture(scope="session")
 def workers() -> Iterator[Workers]:
     """This process as the only worker, with a real process group, as torchrun's single worker has one."""
-    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    distributed.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
     yield Workers(0, 1, torch.device("cpu"))
     distributed.destroy_process_group()
 

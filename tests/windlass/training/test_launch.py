@@ -57,7 +57,8 @@ def test_one_and_two_workers_have_the_same_loss_curve(
         "architecture": "cnn",
         "epochs": 3,
         "global_batch_size": 50,
-        "learning_rate": 3e-3,
+        # Adam multiplies the rounding of sums in another order; a higher rate does so beyond 1e-4.
+        "learning_rate": 5e-4,
         "class_weights": "balanced",
         "augment": {"shift": 1, "erase": 0.2},
     }
