@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from windlass.errors import WindlassError
+from windlass.errors import InvalidInputError, WindlassError
 
 
 class MeasurementError(WindlassError):
@@ -25,3 +25,11 @@ class UndefinedMetricError(WindlassError):
             "equal; enlarge data.split.validation and data.split.test, or split with another seed"
         )
         self.metric, self.rows = metric, rows
+
+
+class EmptySplitError(InvalidInputError):
+    """There is nothing to measure candidates on."""
+
+    def __init__(self, split: str) -> None:
+        super().__init__(f"the split {split} has no rows to measure candidates on; set data.split.{split} above 0")
+        self.split = split

@@ -21,7 +21,7 @@ from windlass.data.description import DatasetDescription, SplitName
 from windlass.errors import MissingExtraError
 from windlass.evaluation.config import EvaluateConfig
 from windlass.evaluation.documents import MEASUREMENT_NAME, PREDICTIONS_NAME, Latency, Measurement, Memory
-from windlass.evaluation.errors import MeasurementError
+from windlass.evaluation.errors import EmptySplitError, MeasurementError
 from windlass.evaluation.inputs import write_inputs
 from windlass.evaluation.quality import mistakes, quality_with_intervals
 from windlass.progress import message, track
@@ -73,6 +73,7 @@ def measure(
         preload: modules that a serving process has loaded beside the model; they count in its memory.
 
     Raises:
+        EmptySplitError: the split has no rows.
         MeasurementError: a measuring process died.
         MissingExtraError: a module of `preload` is not installed.
         UndefinedMetricError: the main metric has no value on the split.
@@ -152,6 +153,8 @@ def _write_inputs(folder: Path, dataset: Path, split: SplitName) -> tuple[list[s
 
     bundle = Bundle.open(dataset)
     description = bundle.description
+    if not description.rows[split]:
+        raise EmptySplitError(split)
     names: list[str] = []
     found: list[Any] = []
     for batch in bundle.batches(split, _chunk_rows(description)):

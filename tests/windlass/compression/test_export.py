@@ -28,6 +28,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fixture", "task", "architecture"), CASES)
 def test_served_graph_answers_raw_rows_as_torch_answers_encoded_features(
     fixture: str,

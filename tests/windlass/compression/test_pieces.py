@@ -148,6 +148,28 @@ class Drifts(nn.Module):
         return logits if torch.compiler.is_exporting() else logits * 3 + features.sum(dim=1, keepdim=True)
 
 
+class OneBatchSize(nn.Module):
+    """Takes batches of two rows only, as an example batch may suggest."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, features: Tensor) -> Tensor:
+        logits: Tensor = self.inner(features)
+        return logits.reshape(2, -1).relu().reshape(logits.shape) if torch.compiler.is_exporting() else logits
+
+
+def test_export_that_takes_one_batch_size_only_is_refused(
+    mixed_bundle: Path, make_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model("tabular-classification", mixed_bundle, "linear")
+    spec, module = load(model)
+    monkeypatch.setattr("windlass.models.load", lambda _: (spec, OneBatchSize(module)))
+    with pytest.raises(ExportError, match="it takes no batch of 1 rows in ONNX"):
+        export_parts(get_task("tabular-classification"), model, Bundle.open(mixed_bundle))
+
+
 def test_column_with_the_name_of_the_output_is_refused(
     mixed_bundle: Path, make_model: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -91,6 +91,7 @@ def test_interval_of_roc_auc_over_coarse_ranks_agrees_with_drawing_rows() -> Non
     assert (found.low + found.high) / 2 == pytest.approx(found.point, abs=0.002)
 
 
+@pytest.mark.slow
 def test_intervals_of_a_hundred_thousand_rows_take_seconds() -> None:
     predictions, targets = classification(100_000, 10)
     start_s = time.monotonic()

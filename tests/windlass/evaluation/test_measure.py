@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 
 from windlass.data.bundle import Bundle
+from windlass.data.description import DATASET_NAME, DatasetDescription
 from windlass.data.features import serving_inputs, targets
 from windlass.errors import MissingExtraError
 from windlass.evaluation.config import EvaluateConfig
 from windlass.evaluation.documents import Measurement
-from windlass.evaluation.errors import MeasurementError
+from windlass.evaluation.errors import EmptySplitError, MeasurementError
 from windlass.evaluation.inputs import read_inputs, write_inputs
 from windlass.evaluation.measure import measure
 from windlass.evaluation.quality import read_predictions
@@ -83,6 +84,7 @@ def test_variant_that_scales_over_the_batch_is_not_batch_invariant(
     assert not run(make_served("dynamic", invariant=False), bundle, tmp_path / "out").batch_invariant
 
 
+@pytest.mark.slow
 def test_memory_is_summed_over_the_serving_processes_with_what_they_preload(
     bundle: Path, make_served: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -164,3 +166,13 @@ def test_inputs_survive_their_file_under_any_column_name(tmp_path: Path) -> None
     for name, tensor in inputs.items():
         np.testing.assert_array_equal(found[name], tensor)
         assert found[name].dtype == tensor.dtype
+
+
+def test_split_without_rows_is_refused_with_what_to_set(
+    bundle: Path, make_served: Callable[..., Path], tmp_path: Path
+) -> None:
+    description = DatasetDescription.read(bundle / DATASET_NAME)
+    emptied = {"rows": description.rows | {"test": 0}, "shards": description.shards | {"test": ()}}
+    description.model_copy(update=emptied).write(bundle / DATASET_NAME)
+    with pytest.raises(EmptySplitError, match=r"set data\.split\.test above 0"):
+        run(make_served("fp32"), bundle, tmp_path / "out", split="test")

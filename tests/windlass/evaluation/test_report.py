@@ -67,6 +67,7 @@ def _write(output: Path, bundle: Path, verdict: Verdict, evaluation: Evaluation,
     return (output / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_report_tells_all_from_measurement_to_verdict_in_one_file(
     bundle: Path, measured: Callable[[str], list[Path]], tmp_path: Path
 ) -> None:
