@@ -20,6 +20,7 @@ _PACKAGES_READ: Mapping[str, tuple[str, ...]] = {
     "register": ("registry", "variants"),
 }
 """The packages of the library whose source can change what a step publishes."""
+_SOURCE_SUFFIXES = (".py", ".j2")
 
 
 def step_key(step: str, **depends_on: Any) -> str:
@@ -38,7 +39,8 @@ def _source_digest(step: str) -> str:
     package = Path(windlass.__file__).parent
     digest = hashlib.sha256()
     for name in _PACKAGES_READ[step]:
-        for path in sorted((package / name).rglob("*.py")):
-            digest.update(path.relative_to(package).as_posix().encode())
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
+        for path in sorted((package / name).rglob("*")):
+            if path.suffix in _SOURCE_SUFFIXES:
+                digest.update(path.relative_to(package).as_posix().encode())
+                digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
