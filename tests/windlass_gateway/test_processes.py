@@ -21,6 +21,7 @@ def gateway(config: Any, cache_writer: Any, start_gateway: Any, free_port: int) 
     return gateway
 
 
+@pytest.mark.slow
 def test_a_gateway_serves_from_two_workers_and_stops_with_zero(gateway: Any, start_gateway: Any) -> None:
     reply = gateway.client.post("/v1/models/digits/predict", json={"rows": [[2, 0, 0]]})
     assert reply.json() == {"model": "digits", "version": 2, "predictions": [4.0]}
@@ -39,6 +40,7 @@ def test_a_gateway_serves_from_two_workers_and_stops_with_zero(gateway: Any, sta
     assert gateway.stop() == 0
 
 
+@pytest.mark.slow
 def test_without_the_supervisor_no_process_stays(gateway: Any) -> None:
     pids = [*gateway.pids("worker"), *gateway.pids("reconciler")]
     assert len(pids) == 3

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from windlass.errors import WindlassError
+from windlass.registry.registering import MANIFEST_TAG
+from windlass.registry.tracking import connect
 from windlass_gateway.cache import Cache
 from windlass_gateway.config import GatewayConfig
 from windlass_gateway.metrics import ReconcilerMetrics
@@ -119,23 +121,18 @@ def test_the_cache_of_another_registry_is_not_served(registry: Any, reconciler_o
     assert cache_of(registry, tmp_path).read_routes().models == {}
 
 
-def test_a_version_with_the_same_number_and_another_content_is_fetched_again(
+def test_a_cached_version_that_the_registry_knows_with_another_digest_is_not_believed(
     registry: Any, reconciler_of: Any, tmp_path: Path
 ) -> None:
     registry.register("digits")
     registry.point("digits", "champion", 1)
-    reconciler_of(registry.tracking_uri).refresh()
-    cache = cache_of(registry, tmp_path)
-    before = cache.read_routes()
-    (old,) = before.models["digits"].versions
-    other = old.model_copy(update={"digest": "0" * 64})
-    model = before.models["digits"].model_copy(update={"versions": (other,)})
-    reconciler = reconciler_of(registry.tracking_uri)
-    cache.write_routes(before.model_copy(update={"models": {"digits": model}}))
     reconciler = reconciler_of(registry.tracking_uri)
     reconciler.refresh()
-    (again,) = cache.read_routes().models["digits"].versions
-    assert again.digest == old.digest
+    connect(registry.tracking_uri).set_model_version_tag("digits", "1", MANIFEST_TAG, "0" * 64)
+    reconciler.refresh()
+    model = cache_of(registry, tmp_path).read_routes().models["digits"]
+    assert model.aliases == {}
+    assert model.versions[0].problem is not None
 
 
 def test_only_the_models_that_were_asked_for_are_fetched(registry: Any, reconciler_of: Any, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ class Reconciler:
             for entry in model.versions:
                 if entry.digest is not None and not self._is_intact(name, entry):
                     self._drop(name, entry.version)
-        self._publish(self._routes)
+        self._cache.write_routes(self._routes)
 
     def refresh(self) -> None:
         """One look at the registry.
@@ -75,7 +75,7 @@ class Reconciler:
             except (InvalidNameError, InvalidModelNameError, ModelNotFoundError) as error:
                 problems.append(str(error))
         self._metrics.registry_up.set(1)
-        self._publish(Routes(models=models, problems=tuple(problems)))
+        self._publish(self._routes.model_copy(update={"models": models, "problems": tuple(problems)}))
         self._evict()
 
     def registry_failed(self, error: WindlassError) -> None:
