@@ -19,9 +19,7 @@ from windlass.evaluation.documents import REPORT_HTML_NAME, VERDICT_NAME, Verdic
 from windlass.recipe.resolve import ResolvedRecipe
 from windlass.recipe.runs import StepResult, read_recipe, record_step
 from windlass.storage import Reference, Workspace
-
-STOP_VARIABLE = "WINDLASS_STOP"
-"""Set once the pipeline was told to stop: a step that starts nevertheless ends at once."""
+from windlass_components.stopping import STOP_VARIABLE
 
 
 class Artifact(Protocol):

@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 from windlass.errors import EXIT_FAILURE, EXIT_INTERRUPTED
+from windlass.evaluation.documents import VERDICT_NAME, Verdict
 from windlass.progress import EVENTS_VARIABLE
 from windlass.recipe.runs import finish_run, read_run
 from windlass.schema import Section
@@ -143,13 +144,23 @@ def _kill_what_does_not_end(process: subprocess.Popen[bytes], stopped: list[floa
 
 
 def _outcome(workspace: Workspace, run_id: str, returncode: int, *, stopped: bool, log: Path) -> Outcome:
-    record = read_run(workspace, run_id)
-    exit_code = returncode if returncode >= 0 else EXIT_FAILURE
-    if stopped and exit_code == EXIT_FAILURE:
-        exit_code = EXIT_INTERRUPTED
-    if record.exit_code != exit_code:
-        finish_run(workspace, run_id, exit_code)
+    exit_code = _verdict_code(workspace, run_id) if returncode == 0 else _error_code(workspace, run_id, stopped=stopped)
+    finish_run(workspace, run_id, exit_code)
     return Outcome(exit_code=exit_code, problem=_problem(workspace, run_id, exit_code, log), log=log)
+
+
+def _verdict_code(workspace: Workspace, run_id: str) -> int:
+    for result in read_run(workspace, run_id).steps:
+        if result.step == "select":
+            return Verdict.read(workspace.fetch(result.reference) / VERDICT_NAME).exit_code
+    return 0
+
+
+def _error_code(workspace: Workspace, run_id: str, *, stopped: bool) -> int:
+    error = workspace.read_document(f"runs/{run_id}/error.json")
+    if error is not None:
+        return int(json.loads(error)["exit_code"])
+    return EXIT_INTERRUPTED if stopped else EXIT_FAILURE
 
 
 def _problem(workspace: Workspace, run_id: str, exit_code: int, log: Path) -> str | None:

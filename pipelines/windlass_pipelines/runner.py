@@ -6,7 +6,6 @@ step that runs has ended, and it stops when the process that started it is gone 
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -14,28 +13,27 @@ import threading
 from pathlib import Path
 from types import FrameType
 
-from windlass.errors import EXIT_FAILURE
-from windlass.evaluation.documents import VERDICT_NAME, Verdict
-from windlass.recipe.runs import finish_run, read_run
-from windlass.storage import Workspace
-from windlass_components.step_runner import STOP_VARIABLE
+from windlass.errors import EXIT_FAILURE, EXIT_INTERRUPTED
+from windlass_components.stopping import STOP_VARIABLE
 from windlass_pipelines.request import Request
+
+_parent_is_gone = threading.Event()
 
 
 def main(request_path: Path) -> int:
-    """Run what the request asks for and close the run's record.
+    """Run what the request asks for.
 
     Returns:
-        The exit code of the run: that of the verdict, of the error that ended a step, or 1.
+        0 if every step ended well, else 1; why is written below the run by the step. The process that started this one
+        closes the run's record; only if that one is gone, it is closed here.
     """
     signal.signal(signal.SIGTERM, _let_no_step_start)
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     request = Request.read(request_path)
-    workspace = Workspace(request.root)
     succeeded = _run_pipeline(request)
-    exit_code = _verdict_code(workspace, request.run_id) if succeeded else _error_code(workspace, request.run_id)
-    finish_run(workspace, request.run_id, exit_code)
-    return exit_code
+    if _parent_is_gone.is_set() and not succeeded:
+        _close_as_interrupted(request)
+    return 0 if succeeded else EXIT_FAILURE
 
 
 def _run_pipeline(request: Request) -> bool:
@@ -57,16 +55,11 @@ def _run_pipeline(request: Request) -> bool:
     return True
 
 
-def _verdict_code(workspace: Workspace, run_id: str) -> int:
-    for result in read_run(workspace, run_id).steps:
-        if result.step == "select":
-            return Verdict.read(workspace.fetch(result.reference) / VERDICT_NAME).exit_code
-    return 0
+def _close_as_interrupted(request: Request) -> None:
+    from windlass.recipe.runs import finish_run
+    from windlass.storage import Workspace
 
-
-def _error_code(workspace: Workspace, run_id: str) -> int:
-    error = workspace.read_document(f"runs/{run_id}/error.json")
-    return int(json.loads(error)["exit_code"]) if error else EXIT_FAILURE
+    finish_run(Workspace(request.root), request.run_id, EXIT_INTERRUPTED)
 
 
 def _let_no_step_start(_signum: int, _frame: FrameType | None) -> None:
@@ -77,6 +70,7 @@ def _let_no_step_start(_signum: int, _frame: FrameType | None) -> None:
 def _stop_with_parent() -> None:
     while os.read(0, 1024):  # nobody writes; it ends when the other end is closed
         pass
+    _parent_is_gone.set()
     os.killpg(os.getpgrp(), signal.SIGTERM)
 
 

@@ -12,15 +12,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+_UNSEEN_WIDTH = 1000
+
 
 def stdout() -> Console:
-    """For results. Lines are not wrapped where nobody looks, so that they can be searched."""
-    return Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+    """For results. Lines are not wrapped where there is no terminal, so that they can be searched."""
+    return Console(width=None if sys.stdout.isatty() else _UNSEEN_WIDTH, highlight=False)
 
 
 def stderr() -> Console:
     """For progress and warnings."""
-    return Console(stderr=True, soft_wrap=not sys.stderr.isatty(), highlight=False)
+    return Console(stderr=True, width=None if sys.stderr.isatty() else _UNSEEN_WIDTH, highlight=False)
 
 
 def print_json(document: Any) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from windlass.data.columns import MISSING
+from windlass.data.program import MISSING
 from windlass.errors import InvalidInputError
 from windlass.variants import Signature
 from windlass.variants.rows import InvalidRowsError, rows_to_tensors

@@ -113,16 +113,12 @@ def _candidate_table(summary: RunSummary) -> object:
             f"{row.quality:.4f}",
             f"{row.latency_p95_ms:.3f} ms",
             format_size(row.memory_bytes),
-            _verdict_cell(row, summary.winner),
+            f"✓ {row.reason}" if row.candidate == summary.winner else row.reason,
         )
         for row in summary.candidates
     ]
     headings = ("candidate", "size", metric, f"p95, batch {summary.batch_size}", "memory", "verdict")
     return table(headings, rows, right=frozenset({1, 2, 3, 4}))
-
-
-def _verdict_cell(row: CandidateRow, winner: str | None) -> str:
-    return f"chosen: {row.reason}" if row.candidate == winner else row.reason
 
 
 def _lines(summary: RunSummary) -> list[str]:

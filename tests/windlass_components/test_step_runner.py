@@ -15,7 +15,8 @@ from windlass.errors import InvalidInputError
 from windlass.recipe import parse_recipe, resolve
 from windlass.recipe.runs import StepResult, new_run, read_run
 from windlass.storage import Workspace
-from windlass_components.step_runner import STOP_VARIABLE, read_reference, run_step
+from windlass_components.step_runner import read_reference, run_step
+from windlass_components.stopping import STOP_VARIABLE
 
 
 @dataclass

@@ -37,5 +37,5 @@ def _hint(name: str, host: str, port: int) -> str:
         f"serving at {url}; try\n"
         f"  curl {url}/v1/models\n"
         f"  curl {url}/v1/models/{name}/predict -H 'content-type: application/json' -d '{{\"rows\": [...]}}'\n"
-        f"its form and examples: {url}/docs    stop: Ctrl-C"
+        f"its form: {url}/openapi.json    stop: Ctrl-C"
     )
