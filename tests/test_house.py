@@ -55,6 +55,5 @@ def test_the_reference_of_the_recipe_is_up_to_date() -> None:
 
 
 @pytest.mark.parametrize("adr", sorted((ROOT / "docs" / "adr").glob("*.md")), ids=lambda path: path.stem)
-def test_each_decision_says_its_context_the_decision_and_what_follows(adr: Path) -> None:
-    text = adr.read_text(encoding="utf-8")
-    assert [heading for heading in ("## Context", "## Decision", "## Consequences") if heading not in text] == []
+def test_each_decision_record_says_what_was_decided(adr: Path) -> None:
+    assert "\n## Decision\n" in adr.read_text(encoding="utf-8")
