@@ -81,7 +81,9 @@ def test_a_mistake_in_the_data_ends_the_run_with_its_message_and_code(
 def test_two_runs_at_once_publish_a_step_once(workspace: Workspace, open_run: OpenRun, start: Start) -> None:
     run_ids = [open_run(), open_run()]
     processes = [start(workspace, run_id, "prepare") for run_id in run_ids]
-    assert [process.wait(120) for process in processes] == [0, 0]
+    for process in processes:
+        process.communicate(timeout=120)
+    assert [process.returncode for process in processes] == [0, 0]
     results = [read_run(workspace, run_id).steps[0] for run_id in run_ids]
     assert results[0].reference == results[1].reference
     assert sorted(result.cached for result in results) == [False, True]

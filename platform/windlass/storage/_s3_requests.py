@@ -42,29 +42,27 @@ class S3Requests:
         self._retry(f"uploading {key}", request, stopped)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Whether this object was written; of several writers exactly one is told so."""
-        attempts = 0
+        """Whether this object was written; of several writers exactly one is told so.
+
+        What lies there afterwards decides, not the answer: the answer to an earlier attempt may have been lost after
+        the object was written, and servers were seen that check the condition first and write later. So `data` has to
+        differ from writer to writer.
+        """
         digest = hashlib.sha256(data).hexdigest()
 
-        def request() -> bool:
+        def request() -> None:
             from botocore.exceptions import ClientError
 
-            nonlocal attempts
-            attempts += 1
             try:
                 self._client.put_object(
                     Bucket=self.bucket, Key=key, Body=data, IfNoneMatch="*", Metadata={_SHA256: digest}
                 )
             except ClientError as error:
-                if status_of(error) == 412:
-                    return False
-                raise
-            return True
+                if status_of(error) != 412:
+                    raise
 
-        if self._retry(f"publishing {key}", request):
-            return True
-        # The answer to an earlier attempt may have been lost after the object was written.
-        return attempts > 1 and self.get(key) == data
+        self._retry(f"publishing {key}", request)
+        return self.get(key) == data
 
     def get(self, key: str) -> bytes | None:
         """A small object, checked against the digest that it was stored with; None if there is none."""

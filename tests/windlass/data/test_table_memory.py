@@ -24,7 +24,11 @@ prepare(
     DataConfig(source=str(path), target="y"), modality="table", target_kind="number",
     source=resolve_source(str(path), path.parent), output=output, memory_limit_bytes=limit, threads=2,
 )
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+status = Path("/proc/self/status")
+if status.exists():  # getrusage would count what the process was before it became this program
+    print(int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024)
+else:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 

@@ -147,7 +147,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     import boto3
 
-    client = boto3.client("s3")
+    client = boto3.session.Session().client("s3")
     try:
         _wait_for(port)
         client.create_bucket(Bucket="data")

@@ -78,7 +78,7 @@ class S3Server:
 
     def client(self) -> Any:
         path_style = Config(s3={"addressing_style": "path"}, request_checksum_calculation="when_required")
-        return boto3.client("s3", endpoint_url=self.endpoint, config=path_style)
+        return boto3.session.Session().client("s3", endpoint_url=self.endpoint, config=path_style)
 
     def new_bucket(self) -> str:
         name = f"windlass-{uuid.uuid4().hex[:12]}"

@@ -36,7 +36,7 @@ def upload(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path, str], st
         "AWS_REGION": "us-east-1",
     }.items():
         monkeypatch.setenv(name, value)
-    client = boto3.client("s3", region_name="us-east-1")
+    client = boto3.session.Session().client("s3", region_name="us-east-1")
     client.create_bucket(Bucket="images")
 
     def copy(folder: Path, prefix: str) -> str:
