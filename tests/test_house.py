@@ -31,7 +31,7 @@ def test_the_standard_library_platform_is_the_one_that_is_imported_in_the_reposi
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
 
 
-@pytest.mark.parametrize("heavy", ["torch", "mlflow", "kfp", "sklearn", "duckdb", "pyarrow", "onnxruntime"])
+@pytest.mark.parametrize("heavy", ["torch", "mlflow", "kfp", "sklearn", "numpy", "duckdb", "pyarrow", "onnxruntime"])
 def test_reading_a_recipe_imports_nothing_heavy(heavy: str) -> None:
     code = f"import windlass.recipe, windlass.recipe.steps, sys; sys.exit({heavy!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0

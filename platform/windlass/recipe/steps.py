@@ -108,7 +108,7 @@ def train(resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference, *,
 
 def compress(resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference, model: Reference) -> StepResult:
     """Make the candidates, each published by itself so that a longer list makes only the new ones."""
-    from windlass.compression import make_variant, plan
+    from windlass.compression.make import make_variant, plan
 
     recipe = resolved.recipe
     bundle, model_directory = workspace.fetch(dataset), workspace.fetch(model)

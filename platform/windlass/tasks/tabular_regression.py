@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-import numpy as np
 from typing_extensions import override
 
 from windlass.data.description import DatasetDescription
@@ -15,6 +14,7 @@ from windlass.tasks.task import Task
 from windlass.variants.signature import TensorSpec
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor, nn
 
 
@@ -52,11 +52,6 @@ class TabularRegression(Task):
     @override
     def quality(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, float]:
         """r2, mae and rmse, the errors in the target's own unit; where all targets are equal, `r2` is NaN."""
-        errors = predictions.astype(float) - targets.astype(float)
-        squares = float((errors**2).sum())
-        spread = float(((targets - targets.mean(dtype=float)) ** 2).sum())
-        return {
-            "r2": 1.0 - squares / spread if spread > 0 else float("nan"),
-            "mae": float(np.abs(errors).mean()),
-            "rmse": float(np.sqrt(squares / len(targets))),
-        }
+        from windlass.tasks.metrics import quality_of_numbers
+
+        return quality_of_numbers(predictions, targets)

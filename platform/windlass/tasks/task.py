@@ -8,13 +8,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-import numpy as np
-
 from windlass.data.description import DatasetDescription
 from windlass.errors import InvalidInputError
 from windlass.variants.signature import ColumnSpec, Signature, TensorSpec
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor, nn
 
 

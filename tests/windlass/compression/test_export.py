@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from windlass.compression import make_variant
 from windlass.compression.config import CompressConfig
+from windlass.compression.make import make_variant
 from windlass.data.bundle import Bundle
 from windlass.data.description import PixelsTransform
 from windlass.data.features import encode, serving_inputs

@@ -10,11 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from windlass.compression import make_variant, plan
 from windlass.compression.config import CompressConfig
 from windlass.compression.errors import ExportError, NameCollisionError
 from windlass.compression.export import export_core
-from windlass.compression.make import export_parts
+from windlass.compression.make import export_parts, make_variant, plan
 from windlass.compression.quantize import quantize_static
 from windlass.compression.slim import slim
 from windlass.data.bundle import Bundle
