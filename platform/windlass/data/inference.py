@@ -11,7 +11,13 @@ from typing import Any, Literal
 
 from windlass.data.columns import guess_type, is_missing_text, number_of, why_useless
 from windlass.data.config import ColumnType
-from windlass.data.errors import BadFileError, MissingColumnError, TargetError, WrongModalityError
+from windlass.data.errors import (
+    BadFileError,
+    MissingColumnError,
+    NoFeaturesError,
+    TargetError,
+    WrongModalityError,
+)
 from windlass.data.sources import resolve_source
 from windlass.data.tables import GUESS_ROWS, RawColumn, RawTable, read_layout
 from windlass.schema import Section
@@ -89,7 +95,8 @@ def infer(path: Path, target: str) -> Inference:
     """Read a table's first rows and tell what can be learned from it.
 
     Raises:
-        DataError: there is no such file or column, or the file cannot be read as a table.
+        DataError: there is no such file or column, the file cannot be read as a table, or nothing can be learned from
+            it: one class only, or no column left.
     """
     from windlass.data.duckdb_engine import DuckDBEngine
 
@@ -119,6 +126,8 @@ def _infer(table: RawTable, target: str, values: Mapping[str, Sequence[Any]], ro
         raise TargetError(target, f"is missing in all of the first {len(labels):,} rows")
     kind = _target_kind(table.columns[table.names.index(target)], present)
     classes = tuple(sorted(set(map(_class_text, present)))) if kind == "class" else None
+    if classes is not None and len(classes) < 2:
+        raise TargetError(target, f"every row is of class {classes[0]!r}; at least two classes are needed")
     columns: dict[str, ColumnType] = {}
     left_out = dict.fromkeys(table.nested, "holds lists or objects")
     for column in table.columns:
@@ -133,6 +142,8 @@ def _infer(table: RawTable, target: str, values: Mapping[str, Sequence[Any]], ro
     for name, score in _leaks(columns, values, target, kind).items():
         left_out[name] = f"alone gives away the target (score {score:.4f} of 1)"
         del columns[name]
+    if not columns:
+        raise NoFeaturesError(left_out)
     return Inference(
         task="tabular-classification" if kind == "class" else "tabular-regression",
         target=target,

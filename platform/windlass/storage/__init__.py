@@ -17,6 +17,7 @@ from windlass.storage._errors import (
     StorageUnreachableError,
     WrongResultError,
 )
+from windlass.storage._flush import flush, flush_tree
 from windlass.storage._manifest import MANIFEST_NAME, FileEntry, Manifest, Reference, describe_directory, digest_file
 from windlass.storage._s3_settings import S3Settings
 from windlass.storage._workspace import Workspace
@@ -45,4 +46,6 @@ __all__ = [
     "WrongResultError",
     "describe_directory",
     "digest_file",
+    "flush",
+    "flush_tree",
 ]

@@ -18,6 +18,7 @@ from typing import IO
 
 from windlass import progress
 from windlass.storage._errors import InputChangedError, NotPublishedHereError, StorageFullError, WrongResultError
+from windlass.storage._flush import flush, flush_tree
 from windlass.storage._manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -76,17 +77,17 @@ class LocalStore:
             What is published there now, and whether it is this one: of several that publish at once, one wins.
         """
         target = self.root / check_name(name)
-        _flush_tree(source)
+        flush_tree(source)
         manifest = describe_directory(source)
         manifest.write(source / MANIFEST_NAME)
-        _flush(source / MANIFEST_NAME)
-        _flush(source)
+        flush(source / MANIFEST_NAME)
+        flush(source)
         target.parent.mkdir(parents=True, exist_ok=True)
         while not _renamed(source, target):
             if (winner := self.find(name)) is not None:
                 return winner, False
             self._discard(target)
-        _flush(target.parent)
+        flush(target.parent)
         return Reference(uri=str(target), digest=manifest.digest), True
 
     def fetch(self, reference: Reference) -> Path:
@@ -102,7 +103,7 @@ class LocalStore:
         with full_disk_explained(target), temporary_directory(self.root) as directory:
             path = directory / "document"
             path.write_bytes(data)
-            _flush(path)
+            flush(path)
             target.parent.mkdir(parents=True, exist_ok=True)
             if not if_absent:
                 path.replace(target)
@@ -111,7 +112,7 @@ class LocalStore:
                     target.hardlink_to(path)
                 except FileExistsError:
                     return False
-            _flush(target.parent)
+            flush(target.parent)
         return True
 
     def read_document(self, name: str) -> bytes | None:
@@ -214,17 +215,3 @@ def _renamed(source: Path, target: Path) -> bool:
             raise
         return False
     return True
-
-
-def _flush_tree(directory: Path) -> None:
-    for path in directory.rglob("*"):
-        if not path.is_symlink() and (path.is_file() or path.is_dir()):
-            _flush(path)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

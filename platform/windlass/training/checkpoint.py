@@ -7,7 +7,6 @@ under a temporary name, flushed, given its manifest last, and renamed.
 from __future__ import annotations
 
 import errno
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from windlass import progress
 from windlass.errors import CorruptedError, InvalidInputError
 from windlass.schema import Document
-from windlass.storage import MANIFEST_NAME, Manifest, describe_directory, digest_file
+from windlass.storage import MANIFEST_NAME, Manifest, describe_directory, digest_file, flush, flush_tree
 from windlass.training.errors import CheckpointSpaceError
 from windlass.training.workers import Workers
 
@@ -98,10 +97,11 @@ class Checkpoints:
             if self.workers.is_first:
                 state.write(temporary / STATE_NAME)
                 describe_directory(temporary).write(temporary / MANIFEST_NAME)
-                _flush(temporary)
+                flush_tree(temporary)
+                flush(temporary)
                 shutil.rmtree(target, ignore_errors=True)
                 temporary.rename(target)
-                _flush_directory(self.directory)
+                flush(self.directory)
                 self._drop_old(state.best_step)
         self.workers.barrier()
 
@@ -183,21 +183,3 @@ class Checkpoints:
 def is_full_disk(error: BaseException) -> bool:
     """Whether the system said that a disk or a quota has no space left."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
-def _flush(directory: Path) -> None:
-    for path in directory.iterdir():
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    _flush_directory(directory)
-
-
-def _flush_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

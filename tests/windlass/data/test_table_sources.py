@@ -19,7 +19,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from windlass.data.description import SPLITS
-from windlass.data.errors import SourceNotFoundError, UnknownSourceKindError, UnknownVariableError, WrongModalityError
+from windlass.data.errors import (
+    BadFileError,
+    NoFeaturesError,
+    SourceNotFoundError,
+    TargetError,
+    UnknownSourceKindError,
+    UnknownVariableError,
+    WrongModalityError,
+)
 from windlass.data.inference import infer
 from windlass.data.sources import resolve_source
 
@@ -217,3 +225,21 @@ def test_init_takes_many_numbers_for_a_regression(write: Any) -> None:
     found = infer(path, "price")
     assert found.task == "tabular-regression"
     assert found.classes is None
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "says"),
+    [
+        ("a,b,y\n1,2,x\n3,4,x\n", TargetError, "every row is of class 'x'; at least two classes are needed"),
+        ("a,y\n1,x\n1,z\n1,x\n", NoFeaturesError, "no column is left to learn from .a: constant"),
+        ("a,y\n1,\n2,\n", TargetError, "is missing in all of the first 2 rows"),
+        ("a,y\n", BadFileError, "has a header and no rows"),
+    ],
+)
+def test_init_refuses_a_table_that_nothing_can_be_learned_from(
+    tmp_path: Path, text: str, error: type[Exception], says: str
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(text)
+    with pytest.raises(error, match=says):
+        infer(path, "y")
