@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -24,7 +25,7 @@ from windlass.evaluation.documents import MEASUREMENT_NAME, PREDICTIONS_NAME, La
 from windlass.evaluation.errors import EmptySplitError, MeasurementError
 from windlass.evaluation.inputs import write_inputs
 from windlass.evaluation.quality import mistakes, quality_with_intervals
-from windlass.progress import message, track
+from windlass.progress import Tracker, message, track
 from windlass.storage import Reference
 from windlass.tasks import get_task
 from windlass.variants import open_variant
@@ -81,13 +82,51 @@ def measure(
     for name in preload:
         if importlib.util.find_spec(name.partition(".")[0]) is None:
             raise MissingExtraError("measuring memory as it is when serving", "gateway")
-    stages = 5
-    with track(f"measuring {candidate} on {split}", total=stages, unit="stages") as bar, ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="windlass-measure-")))
+    with (
+        track(f"measuring {candidate} on {split}", total=5, unit="stages") as bar,
+        tempfile.TemporaryDirectory(prefix="windlass-measure-") as temporary,
+    ):
+        folder = Path(temporary)
         request, targets = _prepare(folder, variant, dataset, split, config, serve, preload)
         bar.advance()
-        stack.enter_context(_alone_on_this_machine())
-        workers = [stack.enter_context(_Process(candidate, request)) for _ in range(serve.workers)]
+        with _alone_on_this_machine():
+            found = _observe(candidate, request, folder, serve.workers, bar)
+            np.savez_compressed(output / PREDICTIONS_NAME, predictions=found.predictions, targets=targets)
+            measurement = Measurement(
+                candidate=candidate,
+                variant=reference,
+                rows=len(targets),
+                metric=get_task(task).metric,
+                quality=quality_with_intervals(get_task(task), found.predictions, targets, config),
+                size_bytes=sum((variant / name).stat().st_size for name in open_variant(variant).files),
+                latency=found.latency,
+                memory=found.memory,
+                batch_invariant=found.batch_invariant,
+                threads=serve.threads,
+                workers=serve.workers,
+                machine=machine(),
+                mistakes=mistakes(found.predictions, targets),
+            )
+            measurement.write(output / MEASUREMENT_NAME)
+        bar.advance()
+    return measurement
+
+
+@dataclass(frozen=True)
+class _Observed:
+    """What the serving processes showed."""
+
+    memory: Memory
+    latency: tuple[Latency, ...]
+    batch_invariant: bool
+    predictions: Any
+    """Answers to every row of the split, [N, C] or [N]."""
+
+
+def _observe(candidate: str, request: Path, folder: Path, num_workers: int, bar: Tracker) -> _Observed:
+    """Start the serving processes for their memory together, then ask the first one alone for the rest."""
+    with ExitStack() as stack:
+        workers = [stack.enter_context(_Process(candidate, request)) for _ in range(num_workers)]
         memory = _measure_memory(workers)
         bar.advance()
         for idle in workers[1:]:
@@ -98,26 +137,7 @@ def measure(
         workers[0].ask("predict")
         predictions = np.load(folder / "answers.npy", allow_pickle=False)
         bar.advance()
-        np.savez_compressed(output / PREDICTIONS_NAME, predictions=predictions, targets=targets)
-        opened = open_variant(variant)
-        measurement = Measurement(
-            candidate=candidate,
-            variant=reference,
-            rows=len(targets),
-            metric=get_task(task).metric,
-            quality=quality_with_intervals(get_task(task), predictions, targets, config),
-            size_bytes=sum((variant / name).stat().st_size for name in opened.files),
-            latency=tuple(Latency(**figures) for figures in latency),
-            memory=memory,
-            batch_invariant=invariant,
-            threads=serve.threads,
-            workers=serve.workers,
-            machine=machine(),
-            mistakes=mistakes(predictions, targets),
-        )
-        measurement.write(output / MEASUREMENT_NAME)
-        bar.advance()
-    return measurement
+    return _Observed(memory, tuple(Latency(**figures) for figures in latency), invariant, predictions)
 
 
 def _prepare(

@@ -88,9 +88,9 @@ def train(resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference, *,
         spec=spec.model_dump(mode="json"),
         train=recipe.train.model_dump(mode="json", exclude={"num_workers", "keep_checkpoints"}),
     )
-    work = workspace.work_directory("train", key)
 
     def make(output: Path) -> None:
+        work = workspace.work_directory("train", key)
         with _mirrored_metrics(resolved, workspace, run_id, work):
             train_model(
                 recipe.train,
