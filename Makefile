@@ -16,10 +16,10 @@ run: install  ## digits: prepared, trained, compressed, chosen, registered, serv
 	$(BIN)/windlass try pipelines/recipes/digits.yaml
 
 test: install  ## every test that needs no special fault, browser or cluster
-	$(PYTEST) -m "not fault and not attack and not browser"
+	$(PYTEST) -m "not fault and not attack and not browser and not cluster and not cluster_node"
 
 test-faults: install  ## faults, attacks and the browser
-	$(PYTEST) -m "fault or attack or browser"
+	$(PYTEST) -m "(fault or attack or browser) and not cluster and not cluster_node"
 
 check: install  ## what each commit has to pass: style, types, layers, the fast tests
 	$(BIN)/ruff format --check .
@@ -27,7 +27,7 @@ check: install  ## what each commit has to pass: style, types, layers, the fast 
 	$(BIN)/mypy platform/windlass platform/windlass_cli components/windlass_components \
 		pipelines/windlass_pipelines services/gateway/windlass_gateway
 	$(BIN)/lint-imports --no-logo
-	$(PYTEST) -q -m "not slow and not fault and not attack and not browser"
+	$(PYTEST) -q -m "not slow and not fault and not attack and not browser and not cluster and not cluster_node"
 
 format: install  ## style, mended in place
 	$(BIN)/ruff check --fix .

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from windlass.recipe import Recipe
+from windlass.recipe.model import Recipe
 from windlass.recipe.reference import render, section_of
 
 ROOT = Path(__file__).parents[1]

@@ -106,3 +106,14 @@ def test_a_changed_budget_runs_nothing_before_select(tmp_path: Path) -> None:
     }
     assert result["registration"] is None
     assert all(candidate["fits"] is False for candidate in result["candidates"])
+
+
+def test_a_changed_alias_selects_nothing_again_and_moves_to_the_same_version(tmp_path: Path) -> None:
+    (tmp_path / "wine.yaml").write_text(RECIPE)
+    first = run(tmp_path)
+    (tmp_path / "wine.yaml").write_text(RECIPE + "register: {alias: challenger}\n")
+    second = run(tmp_path)
+    assert {step["step"] for step in second["run"]["steps"] if not step["cached"]} == {"register"}
+    assert second["registration"] == first["registration"] | {"alias": "challenger"}
+    report = json.loads(Path(second["report"]).with_name("report.json").read_text())
+    assert report["verdict"]["test_reads"] == 1

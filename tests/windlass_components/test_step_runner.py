@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from windlass.errors import InvalidInputError
-from windlass.recipe import parse_recipe, resolve
+from windlass.recipe.load import parse_recipe
+from windlass.recipe.resolve import resolve
 from windlass.recipe.runs import StepResult, new_run, read_run
 from windlass.storage import Workspace
 from windlass_components.step_runner import read_reference, run_step

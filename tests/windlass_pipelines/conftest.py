@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from windlass.recipe import load_recipe, resolve
+from windlass.recipe.load import load_recipe
+from windlass.recipe.resolve import resolve
 from windlass.recipe.runs import new_run
 from windlass.storage import Workspace
 

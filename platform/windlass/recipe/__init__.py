@@ -1,17 +1,4 @@
-"""The recipe: read, resolved, frozen, hashed, and cut into steps that know when they are done."""
+"""The recipe: read (`load`), resolved and frozen (`resolve`), hashed (`keys`), and cut into `steps`.
 
-from windlass.recipe.errors import RecipeError
-from windlass.recipe.load import check_recipe, json_schema, load_recipe, parse_recipe
-from windlass.recipe.model import Recipe
-from windlass.recipe.resolve import ResolvedRecipe, resolve
-
-__all__ = [
-    "Recipe",
-    "RecipeError",
-    "ResolvedRecipe",
-    "check_recipe",
-    "json_schema",
-    "load_recipe",
-    "parse_recipe",
-    "resolve",
-]
+Nothing is imported here: each step of a run loads this package, and only what it uses of it.
+"""

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from windlass.recipe.errors import RecipeError
 from windlass.recipe.model import Recipe
+from windlass.registry.redaction import redact
 
 _MAX_RECIPE_BYTES = 1 << 20
 _EXPLAINED = re.compile(r"^(Value error, |Assertion failed, )")
@@ -147,7 +148,7 @@ def _explain(path: str, location: list[str | int], detail: Any) -> str:
     message = _EXPLAINED.sub("", detail["msg"])
     if len(location) == 0 or isinstance(detail["input"], dict):
         return f"{path}: {message}"
-    return f"{path}: {json.dumps(detail['input'], default=str)[:80]}: {message}"
+    return f"{path}: {redact(json.dumps(detail['input'], default=str))[:80]}: {message}"
 
 
 def _keys_at(location: list[str | int]) -> list[str]:

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from windlass.compression.documents import CANDIDATES_NAME, Candidate, Candidates
 from windlass.data.description import DATASET_NAME, DatasetDescription, SplitName
@@ -31,6 +32,7 @@ from windlass.recipe.summaries import (
     summarize_verdict,
 )
 from windlass.registry.documents import REGISTRATION_NAME
+from windlass.schema import digest_of
 from windlass.storage import Reference, Workspace
 from windlass.tasks import get_task
 
@@ -219,13 +221,15 @@ def select(
     recipe = resolved.recipe
     measured = Evaluation.read(workspace.fetch(evaluation) / EVALUATION_NAME)
     listed = Candidates.read(workspace.fetch(candidates) / CANDIDATES_NAME)
-    key = step_key(
-        "select",
-        evaluation=evaluation.digest,
-        dataset=dataset.digest,
-        budget=recipe.budget.model_dump(mode="json"),
-        recipe=resolved.digest,
-    )
+    decided_by = {
+        "dataset": dataset.digest,
+        "candidates": candidates.digest,
+        "evaluation": evaluation.digest,
+        "budget": recipe.budget.model_dump(mode="json"),
+        "evaluate": recipe.evaluate.model_dump(mode="json"),
+    }
+    # The name and the model's history are only shown: they make another report, not another decision.
+    key = step_key("select", **decided_by, name=resolved.name, model=model.digest)
 
     def make(output: Path) -> None:
         verdict = select_candidate(measured, recipe.budget, task=recipe.task)
@@ -236,12 +240,12 @@ def select(
                 for candidate in listed.candidates
                 if candidate.name in tested
             ]
-            reads = _count_test_reads(workspace, dataset, key)
+            reads = _count_test_reads(workspace, dataset, decided_by)
             verdict = judge_test(verdict, results, recipe.budget, task=recipe.task, config=recipe.evaluate, reads=reads)
         verdict.write(output / VERDICT_NAME)
         write_report(
             output,
-            recipe=recipe.model_dump(mode="json", by_alias=True),
+            recipe=recipe.model_dump(mode="json", by_alias=True, exclude={"registration"}),
             verdict=verdict,
             evaluation=measured,
             dataset=DatasetDescription.read(workspace.fetch(dataset) / DATASET_NAME),
@@ -331,10 +335,10 @@ def _publish(
     return StepResult(step=step, key=key, reference=reference, cached=cached, summary=summary)
 
 
-def _count_test_reads(workspace: Workspace, dataset: Reference, key: str) -> int:
-    """How many selections have read this dataset's test split, this one included: each one makes it less honest."""
+def _count_test_reads(workspace: Workspace, dataset: Reference, decided_by: dict[str, Any]) -> int:
+    """How many decisions have read this dataset's test split, this one included: each one makes it less honest."""
     folder = f"test-reads/{dataset.digest}/"
-    workspace.write_document(f"{folder}{key}.json", b"{}")
+    workspace.write_document(f"{folder}{digest_of(decided_by)[:32]}.json", b"{}")
     return len(workspace.list_documents(folder))
 
 

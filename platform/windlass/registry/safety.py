@@ -11,7 +11,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import yaml
 from pydantic import ValidationError
 
 from windlass.errors import WindlassError
@@ -69,6 +68,8 @@ def check_file_name(name: str) -> None:
 
 def check_mlmodel(path: Path) -> None:
     """Only the `onnx` flavor with MLflow's own loader, and no code beside it."""
+    import yaml
+
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:

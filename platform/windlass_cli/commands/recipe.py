@@ -6,7 +6,8 @@ from pathlib import Path
 
 import yaml
 
-from windlass.recipe import json_schema, load_recipe, resolve
+from windlass.recipe.load import json_schema, load_recipe
+from windlass.recipe.resolve import resolve
 from windlass_cli.console import print_json, stdout
 
 

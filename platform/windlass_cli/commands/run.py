@@ -6,7 +6,8 @@ import shlex
 from pathlib import Path
 
 from windlass.errors import EXIT_BAD_INPUT, InvalidInputError
-from windlass.recipe import load_recipe, resolve
+from windlass.recipe.load import load_recipe
+from windlass.recipe.resolve import resolve
 from windlass.recipe.runs import new_run
 from windlass.storage import Workspace
 from windlass_cli.console import print_json, stderr, stdout

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from windlass.recipe import RecipeError, json_schema, load_recipe, parse_recipe
+from windlass.recipe.errors import RecipeError
+from windlass.recipe.load import json_schema, load_recipe, parse_recipe
 
 MINIMAL: dict[str, Any] = {"name": "wine", "task": "tabular-classification", "data": {"source": "sklearn:wine"}}
 RECIPES = sorted((Path(__file__).parents[3] / "pipelines" / "recipes").glob("*.yaml"))

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
-from windlass.recipe import RecipeError, ResolvedRecipe, check_recipe, resolve
+from windlass.recipe.errors import RecipeError
 from windlass.recipe.keys import step_key
+from windlass.recipe.load import check_recipe
+from windlass.recipe.resolve import ResolvedRecipe, resolve
 from windlass.recipe.runs import (
     RunNotFoundError,
     StepResult,

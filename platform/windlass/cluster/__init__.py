@@ -1,0 +1,1 @@
+"""Kubernetes: what a cluster offers, and distributed jobs in it. Imports nothing of ours but errors."""

@@ -1,0 +1,99 @@
+"""What a cluster with the chart tells the command line and the steps of a run."""
+
+from __future__ import annotations
+
+import os
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from windlass.errors import InvalidInputError
+
+SETTINGS_VARIABLE = "WINDLASS_CLUSTER_SETTINGS"
+"""Holds the settings as JSON in each pod of a run; where it is unset, steps run on the machine itself."""
+SETTINGS_KEY = "settings.json"
+SETTINGS_LABEL = "windlass.io/settings"
+"""The chart's ConfigMap has it, with the value `true`."""
+
+PullPolicy = Literal["Always", "IfNotPresent", "Never"]
+
+
+class InvalidSettingsError(InvalidInputError):
+    """The settings that a cluster gives are not of this version's form."""
+
+    def __init__(self, origin: str, problem: str) -> None:
+        super().__init__(f"{origin}: {problem}; upgrade the chart and the command line to the same version")
+        self.origin, self.problem = origin, problem
+
+
+class StorageSettings(BaseModel):
+    """The object store, by two addresses: as pods reach it, and as people outside do."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    root: str = Field(pattern=r"^s3://[^/]+(/.+)?$")
+    """Where the results of runs go."""
+    endpoint: str | None = None
+    """None is AWS."""
+    public_endpoint: str | None = None
+    """For the command line; None is the same as `endpoint`."""
+    region: str = "us-east-1"
+    addressing: Literal["auto", "path", "virtual"] = "auto"
+    secret: str | None = None
+    """A Secret whose keys are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; None: the pods' own identity."""
+
+
+class ClusterSettings(BaseModel):
+    """One installation of the chart in one namespace.
+
+    Raises:
+        ValidationError: a field is missing, wrong or unknown.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    release: str
+    namespace: str
+    """Where runs and training jobs are created."""
+    image: str
+    """Of the steps and of the training pods."""
+    image_pull_policy: PullPolicy = "IfNotPresent"
+    image_pull_secrets: tuple[str, ...] = ()
+    storage: StorageSettings
+    tracking_uri: str
+    gateway_uri: str
+    """As pods reach it."""
+    pipeline_service_account: str
+    training_service_account: str
+    training_kind: Literal["auto", "pytorchjob", "trainjob"] = "auto"
+    training_runtime: str = "torch-distributed"
+    """Of a TrainJob: its ClusterTrainingRuntime."""
+
+    @classmethod
+    def from_json(cls, text: str, origin: str) -> Self:
+        """Read what a ConfigMap or a variable holds; `origin` names it in errors.
+
+        Raises:
+            InvalidSettingsError: it is not of this form.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the document"
+            raise InvalidSettingsError(origin, f"{where}: {first['msg']}") from None
+
+    @classmethod
+    def from_environment(cls) -> Self | None:
+        """The settings of the run that this pod belongs to; None outside a cluster's run.
+
+        Raises:
+            InvalidSettingsError: the variable holds something else.
+        """
+        text = os.environ.get(SETTINGS_VARIABLE)
+        return cls.from_json(text, SETTINGS_VARIABLE) if text else None
+
+    def storage_environment(self) -> dict[str, str]:
+        """The variables by which a pod finds the object store, credentials apart."""
+        variables = {"AWS_REGION": self.storage.region, "WINDLASS_S3_ADDRESSING": self.storage.addressing}
+        return variables | ({"AWS_ENDPOINT_URL": self.storage.endpoint} if self.storage.endpoint else {})
