@@ -6,6 +6,7 @@ import hashlib
 import os
 import threading
 from functools import partial
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 from windlass import progress
@@ -14,7 +15,6 @@ from windlass.storage._jobs import Job, run_jobs
 from windlass.storage._manifest import FileEntry, Manifest, digest_file
 from windlass.storage._s3_requests import S3Requests
 
-_READ_BYTES = 1 << 20
 _ATTEMPTS = 4
 """A digest that differs after so many downloads is not a fault of the way here."""
 
@@ -146,11 +146,13 @@ class _GrowingDigest:
         return self._digest.hexdigest()
 
     def _advance(self) -> None:
-        with self._path.open("rb", buffering=0) as file:
-            file.seek(self._position)
+        with (
+            self._path.open("rb") as file,
+            mmap(file.fileno(), 0, access=ACCESS_READ) as mapped,
+            memoryview(mapped) as content,
+        ):
             while self._position in self._waiting:
-                for _ in range(-(-self._part_bytes // _READ_BYTES)):
-                    self._digest.update(file.read(min(_READ_BYTES, self._position + self._part_bytes - file.tell())))
+                self._digest.update(content[self._position : self._position + self._part_bytes])
                 self._position += self._part_bytes
 
 

@@ -98,6 +98,10 @@ class LocalStore:
         verify_directory(directory, manifest)
         return directory
 
+    def locate(self, reference: Reference) -> dict[str, str]:
+        directory = self.fetch(reference)
+        return {name: str(directory / name) for name in Manifest.read(directory / MANIFEST_NAME).files}
+
     def write_document(self, name: str, data: bytes, *, if_absent: bool) -> bool:
         target = self.root / check_name(name)
         with full_disk_explained(target), temporary_directory(self.root) as directory:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 from typing import Literal, Self
 
@@ -20,7 +21,6 @@ from windlass.storage._errors import (
 )
 
 MANIFEST_NAME = "manifest.json"
-_CHUNK_BYTES = 1 << 20
 _CLOCK_TICK_S = 0.05
 """A file system's clock may stand still this long, so a younger file could change and look the same."""
 
@@ -100,23 +100,20 @@ _known_digests: dict[tuple[int, ...], str] = {}
 
 def digest_file(path: Path) -> str:
     """SHA-256 of a file, as 64 hex digits. A file that has not changed is read only once per process."""
-    with path.open("rb") as file:
+    with path.open("rb", buffering=0) as file:
         now_ns = time.time_ns()
         status = os.fstat(file.fileno())
         key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         if key in _known_digests:
             return _known_digests[key]
-        digest = hashlib.sha256()
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    result = digest.hexdigest()
+        result = hashlib.file_digest(file, "sha256").hexdigest()
     if now_ns - status.st_ctime_ns > _CLOCK_TICK_S * 1e9:
         _known_digests[key] = result
     return result
 
 
-def describe_input(path: Path) -> Manifest:
-    """The manifest of a user's file or directory; links to files count as the files.
+def describe_input(path: Path, names: Collection[str] | None = None) -> Manifest:
+    """The manifest of a user's file, or of a directory's files or those of them that are named; links count as files.
 
     Raises:
         InputNotFoundError: there is no file.
@@ -124,12 +121,13 @@ def describe_input(path: Path) -> Manifest:
     """
     if path.is_file():
         return Manifest(files={path.name: describe_file(path)})
-    names = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
+    if names is None:
+        names = [file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()]
     if not names:
         raise InputNotFoundError(path)
     if MANIFEST_NAME in names:
         raise ReservedNameError(path / MANIFEST_NAME)
-    return Manifest(files={name: describe_file(path / name) for name in names})
+    return Manifest(files={name: describe_file(path / name) for name in sorted(names)})
 
 
 def describe_directory(directory: Path) -> Manifest:

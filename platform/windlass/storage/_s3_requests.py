@@ -15,7 +15,7 @@ from windlass.storage._s3_settings import S3Settings, connect
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
-_PIECE_BYTES = 256 << 10
+_PIECE_BYTES = 1 << 20
 _ABSENT = {"NoSuchKey", "404", "InvalidRange"}
 _SHA256 = "sha256"
 """Name of the object metadata that holds the digest of the whole object."""
@@ -196,12 +196,17 @@ class S3Requests:
                 return parts
             following = {"PartNumberMarker": page["NextPartNumberMarker"]}
 
-    def put_part(self, key: str, upload_id: str, number: int, data: bytes, stopped: threading.Event) -> str:
+    def put_part(self, key: str, upload_id: str, number: int, data: bytearray, stopped: threading.Event) -> str:
         """Upload one part; returns its ETag."""
+        # A bytearray goes out in one call; bytes are made a file by botocore, and sent 16 KiB at a time.
         answer = self._retry(
             f"uploading {key}",
             lambda: self._client.upload_part(
-                Bucket=self.bucket, Key=key, UploadId=upload_id, PartNumber=number, Body=data
+                Bucket=self.bucket,
+                Key=key,
+                UploadId=upload_id,
+                PartNumber=number,
+                Body=data,  # type: ignore[arg-type]
             ),
             stopped,
         )

@@ -101,6 +101,10 @@ class S3Store:
             self._download(reference, directory)
         return directory
 
+    def locate(self, reference: Reference) -> dict[str, str]:
+        manifest = self._published(reference)
+        return {name: f"{reference.uri}/{manifest.data}/{name}" for name in manifest.files}
+
     def write_document(self, name: str, data: bytes, *, if_absent: bool) -> bool:
         if if_absent:
             return self._requests.put_if_absent(self.prefix + name, data)
@@ -192,18 +196,24 @@ class S3Store:
         with suppress(OSError):  # another process was first
             outgoing.rename(directory)
 
-    def _download(self, reference: Reference, directory: Path) -> None:
-        name = reference.uri.removeprefix(self.uri).lstrip("/")
-        base = f"{self.prefix}{name}/" if name else self.prefix
-        data = self._requests.get(base + MANIFEST_NAME)
+    def _published(self, reference: Reference) -> Manifest:
+        data = self._requests.get(f"{self._base(reference)}{MANIFEST_NAME}")
         if data is None:
             raise ObjectCorruptedError(MANIFEST_NAME, reference.uri, "it is missing")
         manifest = Manifest.from_bytes(data, f"{reference.uri}/{MANIFEST_NAME}")
         if manifest.digest != reference.digest:
             raise WrongResultError(reference.uri)
+        return manifest
+
+    def _base(self, reference: Reference) -> str:
+        name = reference.uri.removeprefix(self.uri).lstrip("/")
+        return f"{self.prefix}{name}/" if name else self.prefix
+
+    def _download(self, reference: Reference, directory: Path) -> None:
+        manifest = self._published(reference)
         unfinished = self.local / "cache" / f"{reference.digest}.unfinished"
         unfinished.mkdir(parents=True, exist_ok=True)
-        download(self._requests, reference.uri, manifest, f"{base}{manifest.data}/", unfinished)
+        download(self._requests, reference.uri, manifest, f"{self._base(reference)}{manifest.data}/", unfinished)
         manifest.model_copy(update={"data": ""}).write(unfinished / MANIFEST_NAME)
         unfinished.rename(directory)
         shutil.rmtree(journals_of(unfinished), ignore_errors=True)

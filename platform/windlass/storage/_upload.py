@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from windlass import progress
+from windlass.storage._errors import InputChangedError
 from windlass.storage._jobs import Job, run_jobs
 from windlass.storage._manifest import FileEntry, Manifest
 from windlass.storage._s3_requests import S3Requests
@@ -19,6 +20,9 @@ def upload(requests: S3Requests, source: Path, manifest: Manifest, prefix: str) 
     """Store every file of the manifest as `prefix` + its name, in parallel.
 
     Objects that are there with the right digest, and parts of unfinished uploads that equal the file's, are kept.
+
+    Raises:
+        InputChangedError: a large file has become shorter than the manifest says.
     """
     present = set(requests.list_keys(prefix))
     unfinished = dict(requests.unfinished(prefix))
@@ -48,9 +52,12 @@ def _put_in_parts(requests: S3Requests, path: Path, key: str, entry: FileEntry, 
     etags: dict[int, str] = {}
 
     def put_part(number: int, stopped: threading.Event) -> int:
+        start = (number - 1) * part_bytes
+        data = bytearray(min(part_bytes, entry.size_bytes - start))
         with path.open("rb") as file:
-            file.seek((number - 1) * part_bytes)
-            data = file.read(part_bytes)
+            file.seek(start)
+            if file.readinto(data) < len(data):
+                raise InputChangedError(path)
         if number in arrived and arrived[number].strip('"') == hashlib.md5(data, usedforsecurity=False).hexdigest():
             etags[number] = arrived[number]
         else:

@@ -3,6 +3,8 @@
 - `<root>/steps/<step>/<step_key>/`: what a step published.
 - `<root>/inputs/<sha256>/`: local data and modules that a recipe names.
 - `<root>/runs/<run_id>/`: what happened: the resolved recipe, each step's reference.
+- `<root>/jobs/train/<step_key>/`: what the pods of a training are told, and whether a restart would help.
+- `<root>/work/train/<step_key>/`: checkpoints of workers that share no disk, removed when the step has published.
 - `<local>/work/<step>/<step_key>/`: a step's unfinished work (checkpoints), kept until it has published.
 - `<local>/outgoing/`: what was made and is not yet on the object store; a rerun uploads it.
 - `<local>/cache/<digest>/`: copies of what lies on an object store.
@@ -12,12 +14,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Protocol
 
 from windlass.storage._local import LocalStore, locked
-from windlass.storage._manifest import Manifest, Reference, check_name, describe_input
+from windlass.storage._manifest import Manifest, Reference, check_name, describe_directory, describe_input
 from windlass.storage._s3_settings import S3Settings
 from windlass.storage._s3_store import S3Store
 
@@ -33,6 +35,7 @@ class Store(Protocol):
     def make(self, name: str, make: Callable[[Path], None]) -> tuple[Reference, bool]: ...
     def publish_files(self, source: Path, manifest: Manifest, name: str) -> Reference: ...
     def fetch(self, reference: Reference) -> Path: ...
+    def locate(self, reference: Reference) -> dict[str, str]: ...
     def write_document(self, name: str, data: bytes, *, if_absent: bool) -> bool: ...
     def read_document(self, name: str) -> bytes | None: ...
     def list_documents(self, prefix: str) -> list[str]: ...
@@ -111,10 +114,21 @@ class Workspace:
         directory.mkdir(parents=True, exist_ok=True)
         return directory
 
-    def put_input(self, path: Path) -> Reference:
+    def locate(self, reference: Reference) -> dict[str, str]:
+        """Where each published file lies, by its name, for those who read a part of it or stream it, unverified.
+
+        Raises:
+            ObjectCorruptedError, WrongResultError: as of `fetch`.
+        """
+        return self._store.locate(reference)
+
+    def put_input(self, path: Path, names: Collection[str] | None = None) -> Reference:
         """Publish a file, or the files of a directory, below `inputs/` under the digest of what it holds.
 
         A local root keeps a copy: what a recorded run names by digest must not change when the user edits the file.
+
+        Args:
+            names: of the files in the directory; all of them if left out.
 
         Raises:
             InputNotFoundError: there is no file.
@@ -122,12 +136,19 @@ class Workspace:
             InputChangedError: something wrote to it meanwhile.
         """
         path = path.absolute()
-        manifest = describe_input(path)
+        manifest = describe_input(path, names)
         name = f"inputs/{manifest.digest}"
         with locked(self.local / "locks" / f"inputs-{manifest.digest}.lock", f"publishing {path.name}"):
             if (found := self._store.find(name)) is not None:
                 return found
             return self._store.publish_files(path if path.is_dir() else path.parent, manifest, name)
+
+    def publish(self, name: str, directory: Path) -> Reference:
+        """Publish the files of a directory under a name below the root, such as `work/train/<key>/<part>`.
+
+        The first one to publish a name wins; the directory itself stays as it is.
+        """
+        return self._store.publish_files(directory, describe_directory(directory), check_name(name))
 
     def write_document(self, name: str, data: bytes, *, if_absent: bool = False) -> bool:
         """Write a small file below the root, all of it or nothing.

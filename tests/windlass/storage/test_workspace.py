@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -172,6 +173,16 @@ def test_an_input_that_changes_meanwhile_is_not_published(workspace: Workspace, 
     table.write_text("before")
     manifest = describe_input(table)
     table.write_text("after!")
+    with pytest.raises(InputChangedError, match=r"table\.csv changed while it was being published; run again"):
+        workspace._store.publish_files(tmp_path, manifest, f"inputs/{manifest.digest}")
+    assert workspace._store.find(f"inputs/{manifest.digest}") is None
+
+
+def test_a_large_input_that_shrinks_meanwhile_is_not_published(workspace: Workspace, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_bytes(bytes(12 << 20))
+    manifest = describe_input(table)
+    os.truncate(table, 6 << 20)
     with pytest.raises(InputChangedError, match=r"table\.csv changed while it was being published; run again"):
         workspace._store.publish_files(tmp_path, manifest, f"inputs/{manifest.digest}")
     assert workspace._store.find(f"inputs/{manifest.digest}") is None
