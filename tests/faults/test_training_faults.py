@@ -17,6 +17,7 @@ import psutil
 import pyarrow as pa
 import pytest
 
+from training_pods import PodRuns, s3_client, s3_root
 from windlass.data.bundle import BundleWriter
 from windlass.data.description import DATASET_NAME, Column, DatasetDescription, NumberTransform
 from windlass.errors import EXIT_INTERRUPTED
@@ -26,6 +27,8 @@ from windlass.training import CheckpointSpaceError, train
 from windlass.training.config import TrainConfig
 from windlass.training.documents import TRAINING_NAME, TrainingSummary
 from windlass.training.history import read_epochs
+
+__all__ = ["s3_root"]  # a fixture
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow]
 
@@ -261,3 +264,91 @@ def test_workers_of_a_killed_launcher_save_and_end(make_run: Callable[..., Run])
     _, alive = psutil.wait_procs(workers, timeout=25)
     assert not alive
     assert (run.work / f"step-{max(run.steps()):06d}").is_dir()
+
+
+@pytest.fixture
+def make_pods(
+    dataset: Path, s3_root: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Callable[..., PodRuns]]:
+    made: list[PodRuns] = []
+
+    def make(**config: Any) -> PodRuns:
+        config = {"global_batch_size": 32, "num_workers": 2, **config}
+        made.append(PodRuns(f"{s3_root}/{request.node.name[:30]}", tmp_path, TrainConfig(**config)))
+        spec = make_spec("mlp", {"hidden": [64, 64]}, input_shape=(WIDTH,), num_outputs=1)
+        made[-1].request("tabular-regression", spec, dataset)
+        return made[-1]
+
+    yield make
+    for pods in made:
+        pods.close()
+
+
+def published(pods: PodRuns) -> TrainingSummary:
+    assert pods.wait() == [0, 0], pods.log(0).read_text() + pods.log(1).read_text()
+    lines = (pods.model() / STEPS_NAME).read_text().splitlines()
+    summary = TrainingSummary.read(pods.model() / TRAINING_NAME)
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, summary.steps + 1))
+    return summary
+
+
+def test_fault_5_a_killed_rank_ends_all_pods_which_go_on_from_the_store_and_name_a_damaged_checkpoint(
+    make_pods: Callable[..., PodRuns],
+) -> None:
+    pods = make_pods(epochs=5)
+    pods.start()
+    wait_until(lambda: len(pods.checkpoints()) >= 2)
+    (killed,) = pods.workers(1)
+    killed.kill()
+    killed_s = time.monotonic()
+    assert pods.wait(40) == [129, 137]
+    assert time.monotonic() - killed_s < 40
+    assert all(pods.ending(number).retryable for number in range(2))
+    newest = max(pods.checkpoints())
+    name = next(
+        name
+        for name in pods.workspace.list_documents("work/train/")
+        if f"step-{newest:06d}" in name and name.endswith("__1_0.distcp")
+    )
+    bucket, prefix = pods.workspace.uri.removeprefix("s3://").split("/", 1)
+    shard = bytearray(s3_client().get_object(Bucket=bucket, Key=f"{prefix}/{name}")["Body"].read())
+    shard[len(shard) // 2] ^= 1
+    s3_client().put_object(Bucket=bucket, Key=f"{prefix}/{name}", Body=bytes(shard))
+    pods.start()
+    summary = published(pods)
+    assert summary.steps == 500
+    assert "__1_0.distcp is not what was published" in summary.warnings[0]
+    assert f"step-{newest:06d}" in summary.warnings[0]
+
+
+def test_fault_4_sigterm_to_one_pod_saves_and_ends_all(make_pods: Callable[..., PodRuns]) -> None:
+    pods = make_pods(epochs=6)
+    pods.start()
+    wait_until(lambda: bool(pods.checkpoints()))
+    pods.processes[1].send_signal(signal.SIGTERM)
+    assert pods.wait(30) == [143, 143]
+    saved = max(pods.checkpoints())
+    said = {pods.ending(number).error.message for number in range(2)}
+    assert said == {f"training was interrupted, saved at step {saved}; run the same command again to continue"}
+    pods.start()
+    assert published(pods).steps == 600
+
+
+def test_fault_6_a_rank_that_no_longer_answers_ends_all_pods_and_one_result_is_published(
+    make_pods: Callable[..., PodRuns],
+) -> None:
+    pods = make_pods(epochs=4)
+    pods.start()
+    wait_until(lambda: bool(pods.checkpoints()))
+    (silent,) = pods.workers(1)
+    silent.suspend()
+    assert pods.processes[0].wait(60) == 129
+    ending = pods.ending(0)
+    assert ending.retryable
+    assert "the workers lost one another" in ending.error.message
+    silent.resume()
+    assert pods.wait(60) == [129, 129]
+    pods.start()
+    assert published(pods).steps == 400
+    manifests = [name for name in pods.workspace.list_documents("steps/train/") if name.endswith("/manifest.json")]
+    assert len(manifests) == 1

@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from windlass.tasks import get_task
 from windlass.training.checkpoint import Checkpoints, TrainState
+from windlass.training.checkpoint_stores import SharedDirectory
 from windlass.training.config import TrainConfig
 from windlass.training.optimizers import build_optimizer
 from windlass.training.sampler import GlobalBatchSampler
@@ -74,7 +75,7 @@ def build_trainer(workers: Workers, features: Tensor, targets: Tensor) -> Traine
         callbacks=(),
         stop_requested=lambda: False,
     )
-    checkpoints = Checkpoints(Path(tempfile.gettempdir()), workers, keep=1)
+    checkpoints = Checkpoints(SharedDirectory(Path(tempfile.gettempdir()), workers), workers, keep=1)
     return Trainer(CONFIG, parts, workers=workers, checkpoints=checkpoints, training_digest="bench")
 
 

@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from windlass.cluster.jobs import PullPolicy, SecretVariable
 from windlass.errors import InvalidInputError
 
 SETTINGS_VARIABLE = "WINDLASS_CLUSTER_SETTINGS"
@@ -15,7 +16,8 @@ SETTINGS_KEY = "settings.json"
 SETTINGS_LABEL = "windlass.io/settings"
 """The chart's ConfigMap has it, with the value `true`."""
 
-PullPolicy = Literal["Always", "IfNotPresent", "Never"]
+_CREDENTIALS = {"AWS_ACCESS_KEY_ID": False, "AWS_SECRET_ACCESS_KEY": False, "AWS_SESSION_TOKEN": True}
+"""Keys of the object store's Secret; whether they may be absent."""
 
 
 class InvalidSettingsError(InvalidInputError):
@@ -59,6 +61,8 @@ class ClusterSettings(BaseModel):
     """Of the steps and of the training pods."""
     image_pull_policy: PullPolicy = "IfNotPresent"
     image_pull_secrets: tuple[str, ...] = ()
+    user_id: int | None = None
+    """Of the pods, and the group of their volumes; None leaves both to the cluster, as OpenShift wants it."""
     storage: StorageSettings
     tracking_uri: str
     gateway_uri: str
@@ -95,5 +99,14 @@ class ClusterSettings(BaseModel):
 
     def storage_environment(self) -> dict[str, str]:
         """The variables by which a pod finds the object store, credentials apart."""
-        variables = {"AWS_REGION": self.storage.region, "WINDLASS_S3_ADDRESSING": self.storage.addressing}
+        region = self.storage.region
+        variables = {"AWS_REGION": region, "AWS_DEFAULT_REGION": region}  # boto3 reads the second, others the first
+        variables["WINDLASS_S3_ADDRESSING"] = self.storage.addressing
         return variables | ({"AWS_ENDPOINT_URL": self.storage.endpoint} if self.storage.endpoint else {})
+
+    def storage_credentials(self) -> tuple[SecretVariable, ...]:
+        """The rest of them, which only the kubelet reads; none where pods have an identity of their own."""
+        secret = self.storage.secret
+        if secret is None:
+            return ()
+        return tuple(SecretVariable(name, secret, name, optional) for name, optional in _CREDENTIALS.items())

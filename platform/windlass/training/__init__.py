@@ -12,6 +12,7 @@ from windlass.training.errors import (
     TrainingInterruptedError,
     TrainingMemoryError,
     WorkerKilledError,
+    WorkerLostError,
 )
 from windlass.training.launcher import train
 
@@ -22,5 +23,6 @@ __all__ = [
     "TrainingInterruptedError",
     "TrainingMemoryError",
     "WorkerKilledError",
+    "WorkerLostError",
     "train",
 ]

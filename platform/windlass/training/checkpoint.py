@@ -1,18 +1,17 @@
 """Checkpoints: `step-000123/` by torch distributed checkpoint, whole or absent, digests checked before loading.
 
-Tensors only go into the shards; counters and the state of random generators are `state.json`. The folder is written
-under a temporary name, flushed, given its manifest last, and renamed.
+Tensors only go into the shards; counters and the state of random generators are JSON. Where they lie is the store's
+business: a directory that all workers share, or the root of the run's results.
 """
 
 from __future__ import annotations
 
 import errno
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from pydantic import Field
 from torch import Tensor
@@ -24,13 +23,11 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from windlass import progress
 from windlass.errors import CorruptedError, InvalidInputError
 from windlass.schema import Document
-from windlass.storage import MANIFEST_NAME, Manifest, describe_directory, digest_file, flush, flush_tree
+from windlass.storage import StorageFullError
 from windlass.training.errors import CheckpointSpaceError
 from windlass.training.workers import Workers
 
-STATE_NAME = "state.json"
-_NAME = re.compile(r"step-(\d{6,})")
-_TEMPORARY_PREFIX = ".writing-"
+TEMPORARY_PREFIX = ".writing-"
 
 
 class TrainState(Document):
@@ -64,20 +61,47 @@ class TrainState(Document):
     """Of each worker's generator for dropout, in hexadecimal."""
 
 
+class CheckpointStore(Protocol):
+    """Where the checkpoints of one training lie. `begin`, `commit` and `fetch` are called by all workers at once."""
+
+    directory: Path
+    """On this machine: what is being written lies here."""
+    uri: str
+    """For people."""
+
+    def steps(self) -> list[int]:
+        """Steps of the checkpoints that are there, in any order."""
+
+    def begin(self, step: int) -> Path:
+        """A directory for the shards of this worker."""
+
+    def commit(self, step: int, state: TrainState) -> None:
+        """Make what was written a checkpoint: all of it or nothing."""
+
+    def fetch(self, step: int) -> tuple[TrainState, Path]:
+        """The state, and a directory of this machine with all shards, their digests verified.
+
+        Raises:
+            CorruptedError: a file is missing or is not what was written; the message names it.
+        """
+
+    def restore_history(self, step: int) -> None:
+        """Put back the curves that a checkpoint carries, where this machine may not have them."""
+
+    def drop(self, step: int) -> None:
+        """Remove a checkpoint."""
+
+
 class Checkpoints:
-    """The checkpoints of one training below its work directory."""
+    """The checkpoints of one training: which are kept, which one is continued."""
 
-    def __init__(self, directory: Path, workers: Workers, *, keep: int) -> None:
-        self.directory, self.workers, self.keep = directory, workers, keep
+    def __init__(self, store: CheckpointStore, workers: Workers, *, keep: int) -> None:
+        self.store, self.workers, self.keep = store, workers, keep
         self.warnings: list[str] = []
-
-    def path(self, step: int) -> Path:
-        return self.directory / f"step-{step:06d}"
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints that are there, the newest first."""
-        matches = (_NAME.fullmatch(path.name) for path in self.directory.iterdir())
-        return sorted((int(match[1]) for match in matches if match), reverse=True)
+        return sorted(self.store.steps(), reverse=True)
 
     def save(self, tensors: dict[str, Tensor], state: TrainState) -> None:
         """Write a checkpoint together with all other workers, then drop those that are too many.
@@ -85,25 +109,11 @@ class Checkpoints:
         Raises:
             CheckpointSpaceError: the disk is full; nothing is left of this checkpoint.
         """
-        target = self.path(state.step)
-        temporary = self.directory / f"{_TEMPORARY_PREFIX}{target.name}"
         size_bytes = sum(tensor.nbytes for tensor in tensors.values())
-        with self._explain_full_disk(temporary, size_bytes):
-            if self.workers.is_first:
-                shutil.rmtree(temporary, ignore_errors=True)
-                temporary.mkdir()
-            self.workers.barrier()
-            save({**tensors}, storage_writer=FileSystemWriter(temporary))
-            if self.workers.is_first:
-                state.write(temporary / STATE_NAME)
-                describe_directory(temporary).write(temporary / MANIFEST_NAME)
-                flush_tree(temporary)
-                flush(temporary)
-                shutil.rmtree(target, ignore_errors=True)
-                temporary.rename(target)
-                flush(self.directory)
-                self._drop_old(state.best_step)
-        self.workers.barrier()
+        with self._explain_full_disk(size_bytes):
+            save({**tensors}, storage_writer=FileSystemWriter(self.store.begin(state.step)))
+            self.store.commit(state.step, state)
+        self.workers.together(lambda: self._drop_old(state.best_step))
 
     def newest_valid(self, training_digest: str) -> TrainState | None:
         """The state of the newest checkpoint that is whole; damaged ones are named and deleted.
@@ -113,8 +123,7 @@ class Checkpoints:
         Raises:
             InvalidInputError: the checkpoints are of another training.
         """
-        for leftover in self.directory.glob(f"{_TEMPORARY_PREFIX}*"):
-            shutil.rmtree(leftover)
+        self._clear_unfinished()
         newest: TrainState | None = None
         best: TrainState | None = None
         for step in self.steps():
@@ -123,15 +132,20 @@ class Checkpoints:
             except CorruptedError as error:
                 self.warnings.append(f"{error}; the checkpoint before it is used")
                 progress.message(self.warnings[-1])
-                shutil.rmtree(self.path(step))
+                self.store.drop(step)
                 continue
             if state.training_digest != training_digest:
                 raise InvalidInputError(
-                    f"{self.directory} holds checkpoints of another training; delete it, or use another directory"
+                    f"{self.store.uri} holds checkpoints of another training; delete it, or use another directory"
                 )
             newest = newest or state
             best = best or (state if state.step == newest.best_step else None)
-        if newest is not None and best is None:
+            if best is not None:
+                break
+        if newest is None:
+            return None
+        self.store.restore_history(newest.step)
+        if best is None:
             # The best one was damaged: what is left starts a new competition.
             newest = newest.model_copy(update={"best_metric": None, "best_step": newest.step})
             if newest.metric is not None:
@@ -144,12 +158,7 @@ class Checkpoints:
         Raises:
             CorruptedError: a file is missing or is not what was written; the message names it.
         """
-        directory = self.path(step)
-        for name, entry in Manifest.read(directory / MANIFEST_NAME).files.items():
-            path = directory / name
-            if not path.is_file() or path.stat().st_size != entry.size_bytes or digest_file(path) != entry.sha256:
-                raise CorruptedError(f"{path} is damaged: its checksum is not the one in {MANIFEST_NAME}")
-        return TrainState.read(directory / STATE_NAME)
+        return self.store.fetch(step)[0]
 
     def load(self, tensors: dict[str, Tensor], step: int) -> None:
         """Fill the tensors in place, together with all other workers, whatever number of workers wrote them.
@@ -158,25 +167,31 @@ class Checkpoints:
             CorruptedError: a file is missing or is not what was written.
         """
         # Its metadata is a pickle: it was written by us, and its digest has just been verified.
-        self.verify(step)
-        load({**tensors}, storage_reader=FileSystemReader(self.path(step)))
+        _, directory = self.workers.together(lambda: self.store.fetch(step))
+        load({**tensors}, storage_reader=FileSystemReader(directory))
 
     def _drop_old(self, best_step: int) -> None:
-        for step in self.steps()[self.keep :]:
-            if step != best_step:
-                shutil.rmtree(self.path(step))
+        if self.workers.is_first:
+            for step in self.steps()[self.keep :]:
+                if step != best_step:
+                    self.store.drop(step)
+
+    def _clear_unfinished(self) -> None:
+        for leftover in self.store.directory.glob(f"{TEMPORARY_PREFIX}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
 
     @contextmanager
-    def _explain_full_disk(self, temporary: Path, size_bytes: int) -> Iterator[None]:
+    def _explain_full_disk(self, size_bytes: int) -> Iterator[None]:
         try:
             yield
-        except (OSError, CheckpointException) as error:
+        except (OSError, CheckpointException, StorageFullError) as error:
             # torch's writer hides the system's error behind one of its own.
-            full = is_full_disk(error) or shutil.disk_usage(self.directory).free < size_bytes
+            full = isinstance(error, StorageFullError) or is_full_disk(error)
+            full = full or shutil.disk_usage(self.store.directory).free < size_bytes
             if self.workers.is_first:
-                shutil.rmtree(temporary, ignore_errors=True)
+                self._clear_unfinished()
             if full:
-                raise CheckpointSpaceError(str(self.directory)) from error
+                raise CheckpointSpaceError(str(self.store.directory)) from error
             raise
 
 

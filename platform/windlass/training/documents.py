@@ -9,6 +9,7 @@ from pydantic import Field
 
 from windlass.models.spec import ModelSpec
 from windlass.schema import Document, Section, digest_of
+from windlass.storage import Reference
 from windlass.training.config import TrainConfig
 
 TRAINING_NAME = "training.json"
@@ -16,6 +17,27 @@ REQUEST_NAME = "request.json"
 STATUS_NAME = "status.json"
 FAILURES_NAME = "failures.json"
 MODULE_DIRECTORY = "module"
+
+
+def request_name(key: str) -> str:
+    """The document below the root that tells the pods of a job what to do."""
+    return f"jobs/train/{key}/request.json"
+
+
+def ending_name(key: str) -> str:
+    """The document below the root in which a pod says that no restart will help."""
+    return f"jobs/train/{key}/ending.json"
+
+
+class Publication(Section):
+    """Where the workers of several machines leave their result: `<root>/steps/train/<key>/`."""
+
+    root: str
+    local: Path
+    """Of this machine: copies, and what is not uploaded yet."""
+    key: str
+    checkpoints: Literal["root", "work"]
+    """Below the root, or in the work directory, which all workers then share."""
 
 
 class TrainRequest(Document):
@@ -26,10 +48,12 @@ class TrainRequest(Document):
     task: str
     spec: ModelSpec
     dataset: Path
-    output: Path
+    output: Path | None
+    """Gets the model; None where the first worker publishes it."""
+    publication: Publication | None = None
     work: Path
     control: Path
-    """Where the workers leave word for the process that launched them."""
+    """The user's module, and where the workers leave word for the process that launched them."""
     launcher_pid: int | None = None
     """When this process is gone, the workers save and stop; None where something else watches over them."""
 
@@ -39,15 +63,22 @@ class TrainRequest(Document):
         return digest_of([config, self.task, self.spec.model_dump(mode="json"), fingerprint])
 
 
+class ErrorReport(Section):
+    """An error of ours on its way to another process; JSON has no infinity, so its data is text."""
+
+    name: str
+    message: str
+    exit_code: int
+    data: dict[str, str] = Field(default_factory=dict)
+
+
 class Status(Document):
-    """How a worker says it ended; `error` names the class of ours that it raised."""
+    """How a worker says it ended."""
 
     format_version: Literal[1] = 1
     state: Literal["finished", "interrupted", "failed"]
     step: int | None = None
-    error: str | None = None
-    message: str | None = None
-    data: dict[str, str] = Field(default_factory=dict)
+    error: ErrorReport | None = None
 
 
 class WorkerFailure(Section):
@@ -62,6 +93,32 @@ class WorkerFailure(Section):
 class Failures(Document):
     format_version: Literal[1] = 1
     workers: tuple[WorkerFailure, ...]
+
+
+class PodTrainRequest(Document):
+    """What each pod of a training job is told to do: `<root>/jobs/train/<key>/request.json`."""
+
+    format_version: Literal[1] = 1
+    config: TrainConfig
+    task: str
+    spec: ModelSpec
+    dataset: Reference
+    module: Reference | None
+    """The user's own source file, if `spec` names a class of it."""
+    workers_per_pod: int
+    threads: int
+    """Of one worker."""
+    checkpoint_directory: Path | None
+    """On a volume that is mounted in all pods; None keeps checkpoints below the root."""
+
+
+class PodEnding(Document):
+    """How a pod ended without success: its termination message, of at most 4,096 bytes."""
+
+    format_version: Literal[1] = 1
+    retryable: bool
+    """Whether a restart can go on from the newest checkpoint."""
+    error: ErrorReport
 
 
 class EpochRecord(Section):

@@ -44,8 +44,8 @@ class TrainingMemoryError(WindlassError):
         "a smaller model, or a machine with more memory"
     )
 
-    def __init__(self, rank: int, cause: str) -> None:
-        super().__init__(f"worker {rank} ran out of memory ({cause}); {self.advice}")
+    def __init__(self, rank: int, cause: str, advice: str | None = None) -> None:
+        super().__init__(f"worker {rank} ran out of memory ({cause}); {advice or self.advice}")
         self.rank, self.cause = rank, cause
 
 
@@ -70,3 +70,21 @@ class CheckpointSpaceError(WindlassError):
             "free some space and run the same command again to continue from the newest"
         )
         self.directory = directory
+
+
+class PeerFailedError(WindlassError):
+    """This worker cannot go on because another one failed, which says why."""
+
+    def __init__(self) -> None:
+        super().__init__("another worker failed; its own message says why")
+
+
+class WorkerLostError(WindlassError):
+    """The workers lost one of them and could not go on without it, again and again."""
+
+    def __init__(self, cause: str, restarts: int) -> None:
+        super().__init__(
+            f"the workers lost one another, after {restarts} restarts from the newest checkpoint: {cause}; "
+            "look at the nodes and the network between them; the checkpoints are kept and the same command continues"
+        )
+        self.cause, self.restarts = cause, restarts

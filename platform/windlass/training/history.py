@@ -23,6 +23,9 @@ class History:
             temporary.write_text("".join(kept), encoding="utf-8")
             temporary.replace(path)
 
+    def epochs(self) -> list[EpochRecord]:
+        return read_epochs(self.epochs_path)
+
     def write_steps(self, first_step: int, losses: list[float]) -> None:
         lines = [json.dumps({"step": first_step + index, "loss": loss}) + "\n" for index, loss in enumerate(losses)]
         with self.steps_path.open("a", encoding="utf-8") as file:

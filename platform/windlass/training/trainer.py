@@ -217,12 +217,14 @@ class Trainer:
         self.checkpoints.save(self.tensors(), self.state)
 
     def _resume(self) -> None:
-        newest = self.checkpoints.newest_valid(self.state.training_digest) if self.workers.is_first else None
+        newest = self.workers.together(
+            lambda: self.checkpoints.newest_valid(self.state.training_digest) if self.workers.is_first else None
+        )
         found = self.workers.sum([0.0 if newest is None else float(newest.step)])[0]
         if not found:
             return
         # The others read the same file; what the first worker decided about the best one reaches them with it.
-        self.state = newest if newest is not None else self.checkpoints.verify(int(found))
+        self.state = self.workers.together(lambda: newest or self.checkpoints.verify(int(found)))
         best = self.workers.sum([float(newest.best_step), float(newest.best_epoch)] if newest else [0.0, 0.0])
         if int(best[0]) != self.state.best_step:
             update = {"best_step": int(best[0]), "best_epoch": int(best[1]), "best_metric": self.state.metric}

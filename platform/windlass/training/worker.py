@@ -22,11 +22,13 @@ from windlass.errors import EXIT_INTERRUPTED, InvalidInputError, WindlassError
 from windlass.models.preprocess import PixelScaling
 from windlass.models.spec import MODULE_NAME
 from windlass.progress import track
+from windlass.storage import Workspace
 from windlass.tasks import Task, get_task
 from windlass.training.arrays import TrainArrays, class_weights
 from windlass.training.augment import Augment
 from windlass.training.callbacks import HistoryCallback, ProgressCallback
-from windlass.training.checkpoint import Checkpoints, TrainState, is_full_disk
+from windlass.training.checkpoint import Checkpoints, CheckpointStore, TrainState, is_full_disk
+from windlass.training.checkpoint_stores import PublishedDirectory, SharedDirectory
 from windlass.training.documents import (
     MODULE_DIRECTORY,
     STATUS_NAME,
@@ -35,9 +37,11 @@ from windlass.training.documents import (
     TrainingSummary,
     TrainRequest,
 )
-from windlass.training.errors import CheckpointSpaceError, TrainingDivergedError, TrainingInterruptedError
+from windlass.training.errors import CheckpointSpaceError, PeerFailedError, TrainingInterruptedError
 from windlass.training.history import History
 from windlass.training.optimizers import build_optimizer
+from windlass.training.relay import TRACKER_NAME, RelayCallback
+from windlass.training.reports import describe_error
 from windlass.training.sampler import GlobalBatchSampler
 from windlass.training.step import SupervisedStep
 from windlass.training.trainer import Callback, Parts, Trainer
@@ -77,11 +81,15 @@ class TrainingRun:
     def __init__(self, request: TrainRequest, workers: Workers, stop: Callable[[], bool]) -> None:
         self.request, self.workers, self.stop = request, workers, stop
         self.task: Task = get_task(request.task)
-        self.arrays = TrainArrays.open(request.dataset, workers.device)
-        self.checkpoints = Checkpoints(request.work, workers, keep=request.config.keep_checkpoints)
+        self.arrays = workers.together(lambda: TrainArrays.open(request.dataset, workers.device))
+        self.workspace: Workspace | None = None
+        if request.publication is not None:
+            self.workspace = Workspace(request.publication.root, request.publication.local)
+        self.store = self._checkpoint_store()
+        self.checkpoints = Checkpoints(self.store, workers, keep=request.config.keep_checkpoints)
         self._check_rows()
         torch.manual_seed(request.config.seed)
-        self.network = models.build(request.spec, request.work / MODULE_DIRECTORY).to(workers.device)
+        self.network = models.build(request.spec, request.control / MODULE_DIRECTORY).to(workers.device)
         # Each worker's own dropout, the same when it is started again.
         torch.manual_seed(request.config.seed * 1_000_003 + workers.rank + 1)
 
@@ -91,15 +99,23 @@ class TrainingRun:
             callbacks: tuple[Callback, ...] = ()
             history = History(self.request.work)
             if self.workers.is_first:
-                tracker = stack.enter_context(track("train", unit="steps"))
+                tracker = stack.enter_context(track(TRACKER_NAME, unit="steps"))
                 callbacks = (HistoryCallback(history), ProgressCallback(tracker, self.task.metric))
+                if self.workspace is not None:
+                    callbacks = (*callbacks, RelayCallback())
             trainer = self._trainer(callbacks)
             state = trainer.fit()
         if state.best_step != state.step:
             self.checkpoints.load(trainer.tensors(), state.best_step)
-        if self.workers.is_first:
-            self._publish(state, history)
+        # The others wait, so that all are started again if the model does not get to its place.
+        self.workers.together(lambda: self._publish(state, history) if self.workers.is_first else None)
         return state
+
+    def _checkpoint_store(self) -> CheckpointStore:
+        publication = self.request.publication
+        if self.workspace is None or publication is None or publication.checkpoints == "work":
+            return SharedDirectory(self.request.work, self.workers)
+        return PublishedDirectory(self.workspace, publication.key, self.request.work, self.workers)
 
     def _trainer(self, callbacks: tuple[Callback, ...]) -> Trainer:
         config, workers, description = self.request.config, self.workers, self.arrays.description
@@ -170,8 +186,19 @@ class TrainingRun:
         return Augment(config, self.request.config.seed)
 
     def _publish(self, state: TrainState, history: History) -> None:
-        output = self.request.output
-        source = self.request.work / MODULE_DIRECTORY / MODULE_NAME
+        publication, output = self.request.publication, self.request.output
+        if self.workspace is None or publication is None:
+            assert output is not None
+            self._write_model(output, state, history)
+            return
+        self.workspace.once("train", publication.key, lambda directory: self._write_model(directory, state, history))
+        if isinstance(self.store, PublishedDirectory):
+            self.store.clear()
+        else:
+            shutil.rmtree(self.request.work)
+
+    def _write_model(self, output: Path, state: TrainState, history: History) -> None:
+        source = self.request.control / MODULE_DIRECTORY / MODULE_NAME
         user_module = self.request.spec.module_sha256 is not None
         models.save(output, self.request.spec, self.network.cpu().eval(), source if user_module else None)
         for path in (history.epochs_path, history.steps_path):
@@ -220,14 +247,15 @@ def main() -> None:
     try:
         workers = Workers.join(request.config.precision)
         with ExitStack() as stack:
-            if workers.is_first:
-                # Workers of a launcher that was killed may still be saving.
-                lock = stack.enter_context((request.work / ".lock").open("w"))
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            lock = stack.enter_context((request.work / ".lock").open("a"))
+            # Workers of a launcher that was killed may still be saving.
+            workers.together(lambda: fcntl.flock(lock, fcntl.LOCK_EX) if workers.is_first else None)
             state = TrainingRun(request, workers, stop).carry_out()
         report = Status(state="finished", step=state.step)
     except TrainingInterruptedError as error:
         report = Status(state="interrupted", step=error.step)
+    except PeerFailedError:
+        raise  # the one that failed leaves word
     except WindlassError as error:
         report = _failed(error)
     except OSError as error:
@@ -242,10 +270,7 @@ def main() -> None:
 
 
 def _failed(error: WindlassError) -> Status:
-    known = isinstance(error, TrainingDivergedError | CheckpointSpaceError)
-    # JSON has no infinity: figures travel as text.
-    data = {key: str(value) for key, value in vars(error).items() if known}
-    return Status(state="failed", error=type(error).__name__, message=str(error), data=data)
+    return Status(state="failed", error=describe_error(error))
 
 
 def _leave_word(control: Path, status: Status) -> None:

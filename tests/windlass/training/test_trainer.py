@@ -12,8 +12,9 @@ import torch
 from windlass import models
 from windlass.errors import InvalidInputError
 from windlass.models.spec import HISTORY_NAME, STEPS_NAME, WEIGHTS_NAME
+from windlass.storage import Workspace
 from windlass.training.checkpoint import TrainState
-from windlass.training.documents import TRAINING_NAME, TrainingSummary, TrainRequest
+from windlass.training.documents import TRAINING_NAME, Publication, TrainingSummary, TrainRequest
 from windlass.training.errors import TrainingInterruptedError
 from windlass.training.history import read_epochs
 from windlass.training.worker import TrainingRun
@@ -73,6 +74,32 @@ def test_a_training_stopped_in_mid_epoch_ends_with_the_same_weights(
     assert (parted.output / WEIGHTS_NAME).read_bytes() == (whole.output / WEIGHTS_NAME).read_bytes()
     assert lines(parted.output / STEPS_NAME) == lines(whole.output / STEPS_NAME)
     assert [line["step"] for line in lines(parted.output / STEPS_NAME)] == list(range(1, 34))
+
+
+def test_another_machine_continues_from_the_checkpoint_below_the_root(
+    make_request: MakeRequest, workers: Workers, tmp_path: Path
+) -> None:
+    config = {"epochs": 4, "global_batch_size": 32, "keep_checkpoints": 1}
+    whole, parted = make_request("whole", **config), make_request("parted", **config)
+    carry_out(whole, workers)
+
+    def on(machine: str) -> TrainRequest:
+        work = tmp_path / machine / "work"
+        work.mkdir(parents=True)
+        place = Publication(root=str(tmp_path / "root"), local=tmp_path / machine, key="k", checkpoints="root")
+        return parted.model_copy(update={"output": None, "publication": place, "work": work, "control": work})
+
+    with pytest.raises(TrainingInterruptedError, match=r"saved at step \d+"):
+        carry_out(on("first"), workers, stop_after(2))
+    assert carry_out(on("second"), workers).step == 4 * 11
+    workspace = Workspace(tmp_path / "root")
+    reference = workspace.find("train", "k")
+    assert reference is not None
+    model = workspace.fetch(reference)
+    assert (model / WEIGHTS_NAME).read_bytes() == (whole.output / WEIGHTS_NAME).read_bytes()
+    assert lines(model / STEPS_NAME) == lines(whole.output / STEPS_NAME)
+    assert len(lines(model / HISTORY_NAME)) == 4
+    assert not workspace.list_documents("work/")
 
 
 def test_curves_have_no_line_twice_after_a_crash(make_request: MakeRequest, workers: Workers) -> None:

@@ -1,0 +1,168 @@
+"""Where a step trains, behind one interface: with torchrun on this machine, or as a job of the cluster.
+
+place = find_place(threads=4, pods=TrainingPods(...))
+reference, was_there = place.train(config, task=..., ...)
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from windlass.cluster.settings import ClusterSettings
+from windlass.models.spec import ModelSpec
+from windlass.storage import Reference, Workspace
+from windlass.training.config import TrainConfig
+from windlass.training.launcher import find_module, train
+
+if TYPE_CHECKING:
+    from windlass.cluster.jobs import Owner
+    from windlass.cluster.launcher import Launcher
+    from windlass.training.cluster import TrainingPods
+
+Watch = Callable[[Path], AbstractContextManager[object]]
+"""Entered with the directory in which history.jsonl and steps.jsonl grow, while a model is trained."""
+
+
+class Place(Protocol):
+    """Trains and publishes once."""
+
+    def train(
+        self,
+        config: TrainConfig,
+        *,
+        task: str,
+        spec: ModelSpec,
+        module: Reference | None,
+        dataset: Reference,
+        workspace: Workspace,
+        key: str,
+        watch: Watch,
+    ) -> tuple[Reference, bool]:
+        """Train `config.num_workers` workers from the newest checkpoint on, unless the model is published already.
+
+        Args:
+            module: the user's source file, published, if `spec` names a class of it.
+            dataset: a published dataset bundle.
+            key: the model is published under `<root>/steps/train/<key>/`.
+
+        Returns:
+            The published model, and whether it was there before.
+
+        Raises:
+            TrainingInterruptedError: it was asked to stop; what was done is saved.
+            TrainingDivergedError: a gradient is not finite.
+            TrainingMemoryError, WorkerKilledError, WorkerLostError, TrainingFailedError: a worker did not survive.
+            CheckpointSpaceError: a disk is full.
+            InvalidInputError, CorruptedError: of the module, the dataset, or a setting that this place lacks.
+            JobError: what only a cluster can do to it.
+        """
+
+
+@dataclass(frozen=True)
+class ThisMachine:
+    """torchrun on this machine."""
+
+    threads: int
+    """Divided among the workers."""
+
+    def train(
+        self,
+        config: TrainConfig,
+        *,
+        task: str,
+        spec: ModelSpec,
+        module: Reference | None,
+        dataset: Reference,
+        workspace: Workspace,
+        key: str,
+        watch: Watch,
+    ) -> tuple[Reference, bool]:
+        def make(output: Path) -> None:
+            work = workspace.work_directory("train", key)
+            with watch(work):
+                train(
+                    config,
+                    task=task,
+                    spec=spec,
+                    module_path=find_module(workspace.fetch(module), spec) if module else None,
+                    dataset=workspace.fetch(dataset),
+                    output=output,
+                    work=work,
+                    threads=self.threads,
+                )
+
+        return workspace.once("train", key, make)
+
+
+@dataclass(frozen=True)
+class InCluster:
+    """A job of the cluster; its first pod publishes."""
+
+    settings: ClusterSettings
+    pods: TrainingPods
+    owner: Owner | None
+    launcher: Launcher
+
+    def train(
+        self,
+        config: TrainConfig,
+        *,
+        task: str,
+        spec: ModelSpec,
+        module: Reference | None,
+        dataset: Reference,
+        workspace: Workspace,
+        key: str,
+        watch: Watch,
+    ) -> tuple[Reference, bool]:
+        from windlass.training.cluster import train_on_cluster
+
+        if (found := workspace.find("train", key)) is not None:
+            return found, True
+        work = workspace.work_directory("train", key)
+        with watch(work):
+            reference = train_on_cluster(
+                config,
+                task=task,
+                spec=spec,
+                module=module,
+                dataset=dataset,
+                workspace=workspace,
+                key=key,
+                work=work,
+                settings=self.settings,
+                pods=self.pods,
+                owner=self.owner,
+                launcher=self.launcher,
+            )
+        shutil.rmtree(work)
+        return reference, False
+
+
+def find_place(*, threads: int, pods: TrainingPods) -> Place:
+    """In a pod of a run, the cluster of that run; this machine elsewhere.
+
+    Raises:
+        InvalidSettingsError: the settings of the run are of another version.
+        ApiError: the run's service account lacks a right.
+    """
+    settings = ClusterSettings.from_environment()
+    if settings is None:
+        return ThisMachine(threads)
+    from kubernetes import client, config
+
+    from windlass.cluster.launcher import Launcher, find_owner
+
+    config.load_incluster_config()
+    api = client.ApiClient()
+    launcher = Launcher(api, kind=settings.training_kind, runtime=settings.training_runtime)
+    # A pod's host name is its own name, cut off at 63 characters; Kubeflow Pipelines says the whole.
+    pod_name = os.environ.get("KFP_POD_NAME") or socket.gethostname()
+    return InCluster(settings, pods, find_owner(api, settings.namespace, pod_name), launcher)
