@@ -1,0 +1,1 @@
+"""Starts MLflow's tracking server on a database, migrates that database, and says whether both answer."""
