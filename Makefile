@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := platform components pipelines services tests
 PYTEST := $(BIN)/python -m pytest
+APART := not images and not cluster and not cluster_node
 
 .DEFAULT_GOAL := help
 
@@ -16,10 +17,19 @@ run: install  ## digits: prepared, trained, compressed, chosen, registered, serv
 	$(BIN)/windlass try pipelines/recipes/digits.yaml
 
 test: install  ## every test that needs no special fault, browser or cluster
-	$(PYTEST) -m "not fault and not attack and not browser and not cluster and not cluster_node"
+	$(PYTEST) -m "not fault and not attack and not browser and $(APART)"
 
 test-faults: install  ## faults, attacks and the browser
-	$(PYTEST) -m "(fault or attack or browser) and not cluster and not cluster_node"
+	$(PYTEST) -m "(fault or attack or browser) and $(APART)"
+
+test-images: install  ## builds the images and looks into them
+	$(PYTEST) -m images
+
+test-cluster: install  ## on the cluster of KUBECONFIG, with our images on its nodes; docs/how-to/small-cluster.md
+	$(PYTEST) -m "cluster and not cluster_node" tests/cluster
+
+test-cluster-full: install  ## the same, each promise on both kinds of training job; NODE=1 also harms the node itself
+	WINDLASS_TEST_ALL_KINDS=1 $(PYTEST) -m "cluster$(if $(NODE),, and not cluster_node)" tests/cluster
 
 check: install  ## what each commit has to pass: style, types, layers, the fast tests
 	$(BIN)/ruff format --check .
@@ -27,7 +37,7 @@ check: install  ## what each commit has to pass: style, types, layers, the fast 
 	$(BIN)/mypy platform/windlass platform/windlass_cli components/windlass_components \
 		pipelines/windlass_pipelines services/gateway/windlass_gateway
 	$(BIN)/lint-imports --no-logo
-	$(PYTEST) -q -m "not slow and not fault and not attack and not browser and not cluster and not cluster_node"
+	$(PYTEST) -q -m "not slow and not fault and not attack and not browser and $(APART)"
 
 format: install  ## style, mended in place
 	$(BIN)/ruff check --fix .
@@ -44,6 +54,13 @@ constraints: install  ## write down the versions that are installed now
 	@{ sed -n '/^#/p' constraints.txt; $(BIN)/pip freeze --exclude-editable | grep -v '^windlass' | sed 's/+cpu//'; } > constraints.new
 	@mv constraints.new constraints.txt
 
+requirements: install  ## the hashed requirements of the images, from pyproject.toml and constraints.txt
+	@set -e; for role in build gateway mlflow components torch-cpu; do \
+		echo "requirements/$$role.txt"; $(BIN)/python hack/lock_requirements.py $$role; done
+
+images:  ## the images that images.txt lists; REGISTRY, TAG, PYTHON_IMAGE, BUILDER and IMAGES="NAME…" change what and how
+	hack/build-images $(IMAGES)
+
 install: $(STAMP)  ## a virtual environment with every role's packages
 
 $(STAMP): pyproject.toml constraints.txt
@@ -54,4 +71,4 @@ $(STAMP): pyproject.toml constraints.txt
 clean:  ## remove what was built; results in .windlass/ stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache bench-results
 
-.PHONY: help run test test-faults check format bench generate constraints install clean
+.PHONY: help run test test-faults test-images test-cluster test-cluster-full check format bench generate constraints requirements images install clean

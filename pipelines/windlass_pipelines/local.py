@@ -45,6 +45,7 @@ _KEPT_PREFIXES = (
     "NCCL_",
     "LC_",
     "XDG_",
+    "KUBERNETES_",
 )
 
 EventHandler = Callable[[dict[str, Any]], None]
@@ -144,12 +145,15 @@ def _kill_what_does_not_end(process: subprocess.Popen[bytes], stopped: list[floa
 
 
 def _outcome(workspace: Workspace, run_id: str, returncode: int, *, stopped: bool, log: Path) -> Outcome:
-    exit_code = _verdict_code(workspace, run_id) if returncode == 0 else _error_code(workspace, run_id, stopped=stopped)
+    exit_code = verdict_code(workspace, run_id) if returncode == 0 else _error_code(workspace, run_id, stopped=stopped)
     finish_run(workspace, run_id, exit_code)
-    return Outcome(exit_code=exit_code, problem=_problem(workspace, run_id, exit_code, log), log=log)
+    text = log.read_text(encoding="utf-8", errors="replace")
+    problem = describe_problem(workspace, run_id, exit_code, log=text, log_name=str(log))
+    return Outcome(exit_code=exit_code, problem=problem, log=log)
 
 
-def _verdict_code(workspace: Workspace, run_id: str) -> int:
+def verdict_code(workspace: Workspace, run_id: str) -> int:
+    """The exit code of a run whose steps all ended well: its verdict's, or 0 where it did not come to one."""
     for result in read_run(workspace, run_id).steps:
         if result.step == "select":
             return Verdict.read(workspace.fetch(result.reference) / VERDICT_NAME).exit_code
@@ -163,7 +167,13 @@ def _error_code(workspace: Workspace, run_id: str, *, stopped: bool) -> int:
     return EXIT_INTERRUPTED if stopped else EXIT_FAILURE
 
 
-def _problem(workspace: Workspace, run_id: str, exit_code: int, log: Path) -> str | None:
+def describe_problem(workspace: Workspace, run_id: str, exit_code: int, *, log: str, log_name: str) -> str | None:
+    """What went wrong in a run and what to do, for people; None if it did what it was asked.
+
+    Args:
+        log: all that the steps said.
+        log_name: where a person finds it.
+    """
     error = workspace.read_document(f"runs/{run_id}/error.json")
     if error is not None:
         details = json.loads(error)
@@ -172,6 +182,6 @@ def _problem(workspace: Workspace, run_id: str, exit_code: int, log: Path) -> st
         return "stopped; what is done is saved, and the same command goes on from there"
     if exit_code != EXIT_FAILURE:
         return None
-    text = _COLOUR.sub("", log.read_text(encoding="utf-8", errors="replace"))
-    tail = "\n".join([line for line in text.splitlines() if line.strip()][-_LOG_TAIL_LINES:])
-    return f"a step ended unexpectedly; the end of {log}:\n{tail}"
+    lines = [line for line in _COLOUR.sub("", log).splitlines() if line.strip()]
+    tail = "\n".join(lines[-_LOG_TAIL_LINES:])
+    return f"a step ended unexpectedly; the end of {log_name}:\n{tail}"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from windlass.errors import WindlassError
+from windlass.errors import InvalidInputError, WindlassError
 from windlass_cli.defaults import DEFAULT_PORT, DEFAULT_ROOT
 
 _EXIT_CODES = """
@@ -32,8 +32,23 @@ models_app = typer.Typer(invoke_without_command=True)
 recipe_app = typer.Typer(no_args_is_help=True)
 app.add_typer(recipe_app, name="recipe", help="Show what a recipe means, and what a recipe can say.")
 
+Place = Literal["machine", "cluster"]
 Root = Annotated[
     str, typer.Option("--root", envvar="WINDLASS_ROOT", help="Where results live: a folder, or s3://bucket/prefix.")
+]
+Namespace = Annotated[
+    str | None, typer.Option("--namespace", "-n", help="Of the cluster's runs.", show_default="the context's")
+]
+Context = Annotated[str | None, typer.Option("--context", help="Of KUBECONFIG.", show_default="the present one")]
+Kfp = Annotated[
+    str | None,
+    typer.Option(
+        "--kfp",
+        metavar="URL",
+        envvar="WINDLASS_KFP",
+        help="API of Kubeflow Pipelines, which then runs the steps on the cluster.",
+        show_default="one Job runs them",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout; progress as JSON lines on stderr.")]
 Overrides = Annotated[
@@ -72,6 +87,8 @@ def init(
         "windlass run mine.yaml --set train.epochs=3 --set budget.max_size=60KB",
         "windlass run mine.yaml --step train",
         "windlass run mine.yaml --json > result.json",
+        "windlass run mine.yaml --on cluster --namespace team-a",
+        "windlass run mine.yaml --on cluster --kfp https://kubeflow.example.org/pipeline",
     )
 )
 def run(
@@ -81,13 +98,30 @@ def run(
         str | None,
         typer.Option(help="Stop after this step: prepare, train, compress, evaluate, select or register."),
     ] = None,
+    on: Annotated[Place, typer.Option(help="Where it runs; Ctrl-C leaves a run on a cluster running.")] = "machine",
+    kfp: Kfp = None,
+    namespace: Namespace = None,
+    context: Context = None,
     root: Root = DEFAULT_ROOT,
     as_json: AsJson = False,
 ) -> None:
     """Run a recipe: prepare, train, compress, evaluate, select, register. What is done already is not done again."""
-    from windlass_cli.commands.run import run_recipe
+    if on == "machine":
+        if kfp and kfp != os.environ.get("WINDLASS_KFP"):
+            raise InvalidInputError(
+                "--kfp: Kubeflow Pipelines runs steps on a cluster; add --on cluster, or leave it out"
+            )
+        from windlass_cli.commands.run import run_recipe
 
-    raise typer.Exit(run_recipe(recipe, overrides or [], step=step, root=root, as_json=as_json))
+        raise typer.Exit(run_recipe(recipe, overrides or [], step=step, root=root, as_json=as_json))
+    from windlass_cli.commands.on_cluster import open_cluster, run_on_cluster
+
+    cluster = open_cluster(root, namespace=namespace, context=context)
+    if kfp:
+        from windlass_cli.commands.on_kubeflow import run_on_kubeflow
+
+        raise typer.Exit(run_on_kubeflow(recipe, overrides or [], step=step, url=kfp, cluster=cluster, as_json=as_json))
+    raise typer.Exit(run_on_cluster(recipe, overrides or [], step=step, cluster=cluster, as_json=as_json))
 
 
 @app.command("try", epilog=_examples("windlass try pipelines/recipes/digits.yaml"))
@@ -121,6 +155,38 @@ def runs_show(
     from windlass_cli.commands.runs import show
 
     show(run_id, root, as_json=as_json)
+
+
+@runs_app.command("attach", epilog=_examples("windlass runs attach digits-20261123-101500-0a1b -n team-a"))
+def runs_attach(
+    run_id: Annotated[str, typer.Argument(help="As `windlass run --on cluster` said it.")],
+    kfp: Kfp = None,
+    namespace: Namespace = None,
+    context: Context = None,
+    root: Root = DEFAULT_ROOT,
+    as_json: AsJson = False,
+) -> None:
+    """Follow a run on a cluster from its first event on, or show how it ended."""
+    from windlass_cli.commands.on_cluster import open_cluster
+    from windlass_cli.commands.on_kubeflow import attach
+
+    cluster = open_cluster(root, namespace=namespace, context=context)
+    raise typer.Exit(attach(run_id, cluster, url=kfp, as_json=as_json))
+
+
+@runs_app.command("cancel", epilog=_examples("windlass runs cancel digits-20261123-101500-0a1b -n team-a"))
+def runs_cancel(
+    run_id: Annotated[str, typer.Argument(help="As `windlass run --on cluster` said it.")],
+    kfp: Kfp = None,
+    namespace: Namespace = None,
+    context: Context = None,
+    root: Root = DEFAULT_ROOT,
+) -> None:
+    """Stop a run on a cluster, its training jobs too; what is done is kept."""
+    from windlass_cli.commands.on_cluster import open_cluster
+    from windlass_cli.commands.on_kubeflow import cancel
+
+    cancel(run_id, open_cluster(root, namespace=namespace, context=context), url=kfp)
 
 
 @models_app.callback(epilog=_examples("windlass models", "windlass models show digits"))
@@ -202,12 +268,34 @@ def recipe_schema() -> None:
     print_schema()
 
 
-@app.command(epilog=_examples("windlass doctor", "windlass doctor --json"))
-def doctor(root: Root = DEFAULT_ROOT, tracking_uri: TrackingUri = None, as_json: AsJson = False) -> None:
-    """Check versions, memory, disk, ports, GPU and MLflow, and say what to do."""
-    from windlass_cli.commands.doctor import check_all
+@app.command(
+    epilog=_examples(
+        "windlass doctor",
+        "windlass doctor --json",
+        "windlass doctor --on cluster --namespace team-a",
+        "windlass doctor --on cluster --no-pod",
+    )
+)
+def doctor(
+    on: Annotated[Place, typer.Option(help="What is looked at.")] = "machine",
+    namespace: Namespace = None,
+    context: Context = None,
+    no_pod: Annotated[
+        bool, typer.Option("--no-pod", help="Start nothing in the cluster: what only a pod can try is left out.")
+    ] = False,
+    root: Root = DEFAULT_ROOT,
+    tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check this machine (versions, memory, disk, ports, GPU, MLflow) or a cluster, and say what to do."""
+    if on == "machine":
+        from windlass_cli.commands.doctor import check_all
 
-    raise typer.Exit(check_all(root, tracking_uri, as_json=as_json))
+        raise typer.Exit(check_all(root, tracking_uri, as_json=as_json))
+    from windlass_cli.commands.doctor_cluster import check_cluster
+
+    code = check_cluster(root, namespace=namespace, context=context, with_pod=not no_pod, as_json=as_json)
+    raise typer.Exit(code)
 
 
 app.add_typer(runs_app, name="runs")

@@ -16,14 +16,19 @@ class NothingRegisteredError(InvalidInputError):
         self.root = root
 
 
-def open_registry(root: str, tracking_uri: str | None) -> Registry:
-    """The registry at `tracking_uri`, or the one of the workspace; reading never creates one.
+def registry_uri(root: str, tracking_uri: str | None) -> str:
+    """Where the registry is that a command means: at `tracking_uri`, or that of the workspace.
 
     Raises:
-        NothingRegisteredError: the workspace has none.
+        NothingRegisteredError: the workspace has none; reading never creates one.
     """
     uri = tracking_uri or default_tracking_uri(Workspace(root).local)
     database = sqlite_path(uri)
     if database is not None and not database.exists():
         raise NothingRegisteredError(root)
-    return Registry(uri)
+    return uri
+
+
+def open_registry(root: str, tracking_uri: str | None) -> Registry:
+    """The registry that a command means, see `registry_uri`."""
+    return Registry(registry_uri(root, tracking_uri))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import pickle
 import shutil
 import socket
-import sys
 import threading
 import uuid
 from collections.abc import Callable
@@ -27,27 +25,9 @@ from windlass.variants.engines import load_engine
 
 pytestmark = [
     pytest.mark.attack,
+    pytest.mark.usefixtures("no_tracking_of_the_developer"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
 ]
-
-
-@pytest.fixture(scope="module")
-def support() -> Any:
-    name = "registry_support"
-    if name not in sys.modules:
-        path = Path(__file__).parents[1] / "windlass" / "registry" / f"{name}.py"
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return sys.modules[name]
-
-
-@pytest.fixture(autouse=True)
-def no_tracking_of_the_developer(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "WINDLASS_ARTIFACT_ROOTS"):
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
@@ -253,6 +233,41 @@ def test_a_file_that_was_changed_after_registration_is_refused(store: Store) -> 
     model = Path(source.removeprefix("file://")) / "model.onnx"
     model.write_bytes(bytes([model.read_bytes()[0] ^ 1]) + model.read_bytes()[1:])
     store.refused(version, r"model\.onnx is not what was registered")
+
+
+@pytest.mark.parametrize("name", ["MLmodel", "variant.json"])
+def test_a_version_without_a_file_that_it_needs_is_refused(store: Store, name: str) -> None:
+    store.refused(store.forge(lambda directory: (directory / name).unlink()), f"it has no {name}")
+
+
+def test_a_version_of_too_many_or_too_large_files_is_refused_before_they_are_fetched(store: Store) -> None:
+    def add_files(directory: Path) -> None:
+        for number in range(64):
+            (directory / f"{number}.txt").write_text("")
+
+    def add_large(directory: Path) -> None:
+        with (directory / "golden.json").open("wb") as file:
+            file.truncate((16 << 20) + 1)
+
+    store.refused(store.forge(add_files), "it has more than 64 files")
+    store.refused(store.forge(add_large), r"golden\.json is larger than 16,777,216 bytes")
+
+
+def test_a_file_that_grew_after_registration_is_refused_unfetched(store: Store) -> None:
+    version = store.forge(unchanged)
+    source = store.client.get_model_version("digits", str(version)).source
+    with (Path(source.removeprefix("file://")) / "model.onnx").open("ab") as file:
+        file.write(b"more")
+    store.refused(version, r"model\.onnx is larger than [\d,]+ bytes")
+
+
+def test_what_is_refused_says_which_versions_are_not(store: Store) -> None:
+    version = store.create(f"{store.run.info.artifact_uri}/anything", digest=None)
+    with pytest.raises(UnsafeVersionError) as refused:
+        store.download(version)
+    text = str(refused.value)
+    assert f"version {version} of model 'digits' is refused: it was not registered by windlass; only versions" in text
+    assert "that `windlass run` registered are served, see `windlass models show digits`" in text
 
 
 @pytest.mark.slow

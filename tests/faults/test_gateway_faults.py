@@ -37,7 +37,6 @@ def _load(package: str, name: str) -> Any:
 
 
 support = _load("windlass_gateway", "conftest")
-registry_support = _load("windlass/registry", "registry_support")
 start_gateway = support.start_gateway
 
 
@@ -82,14 +81,6 @@ def load(url: str, threads: int = 4) -> Iterator[Seen]:
         over.set()
         for caller in callers:
             caller.join()
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    server = registry_support.MlflowServer(tmp_path_factory.mktemp("server"))
-    server.run()
-    yield server
-    server.kill()
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,41 +17,9 @@ from windlass.registry.tracking import connect
 pytestmark = [
     pytest.mark.fault,
     pytest.mark.slow,
+    pytest.mark.usefixtures("no_tracking_of_the_developer"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
 ]
-
-
-@pytest.fixture(scope="module")
-def support() -> Any:
-    name = "registry_support"
-    if name not in sys.modules:
-        path = Path(__file__).parents[1] / "windlass" / "registry" / f"{name}.py"
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return sys.modules[name]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory, support: Any) -> Iterator[Any]:
-    server = support.MlflowServer(tmp_path_factory.mktemp("server"))
-    server.run()
-    yield server
-    server.kill()
-
-
-@pytest.fixture
-def variant(tmp_path: Path, support: Any) -> Path:
-    made: Path = support.make_variant(tmp_path / "variant")
-    return made
-
-
-@pytest.fixture(autouse=True)
-def no_tracking_of_the_developer(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "WINDLASS_ARTIFACT_ROOTS"):
-        monkeypatch.delenv(name, raising=False)
 
 
 def test_a_lost_reply_to_create_version_leaves_one_version(server: Any, variant: Path, support: Any) -> None:

@@ -110,6 +110,13 @@ BAD = [
     ("r.csv", "p0,p1,p2\n0,1,2\n", IMAGES, "has 3 columns; the model reads images of 1×2×1"),
     ("r.jsonl", '{"a": 1, "b": 2}\nno\n', NUMBERS, "line 2 is not JSON"),
     ("r.jsonl", '{"a": 1, "b": 2}\n{"a": 1, "b": "x"}\n', NUMBERS, "line 2, column 'b'"),
+    (
+        "r.jsonl",
+        '{"a": 1}\n',
+        NUMBERS,
+        "line 1, column 'b', the column is missing; send null",
+    ),
+    ("r.jsonl", '{"image": [1, 2, 3]}\n', IMAGES, "line 1, the image is not a list of the shape"),
     ("r.parquet", "no", NUMBERS, "not a Parquet file"),
     ("r.txt", "a,b\n", NUMBERS, ".txt: rows are read from .csv, .parquet, .jsonl, .ndjson"),
 ]
@@ -137,3 +144,9 @@ def test_a_csv_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
 def test_an_absent_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(RowsFileError, match="no such file"):
         read(tmp_path / "r.csv", NUMBERS)
+
+
+def test_an_image_of_another_size_in_a_parquet_column_is_named_by_its_row(tmp_path: Path) -> None:
+    parquet.write_table(pa.table({"image": [[0, 255], [0]]}), tmp_path / "r.parquet")
+    with pytest.raises(RowsFileError, match=r"row 2, column 'image': not 2 pixel values"):
+        read(tmp_path / "r.parquet", IMAGES)

@@ -309,19 +309,9 @@ class RealRegistry:
             return []
 
 
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite file with MLflow's tables: making them takes longer than all else in a test."""
-    from windlass.registry.tracking import connect
-
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    connect(f"sqlite:///{path}")
-    return path
-
-
 @pytest.fixture
-def registry(tmp_path: Path, empty_store: Path) -> RealRegistry:
+def registry(tmp_path: Path, empty_database: Path) -> RealRegistry:
     directory = tmp_path / "registry"
     directory.mkdir()
-    shutil.copyfile(empty_store, directory / "mlflow.db")
+    shutil.copyfile(empty_database, directory / "mlflow.db")
     return RealRegistry(directory)

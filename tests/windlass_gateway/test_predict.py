@@ -26,7 +26,7 @@ def test_rows_by_column_name_come_in_any_order(digits: Any) -> None:
 def test_unknown_version_is_404_and_names_it(digits: Any) -> None:
     reply = digits.predict("digits/versions/7", [1, 0, 0])
     assert reply.status_code == 404
-    assert "no version 7" in reply.json()["detail"]
+    assert "no version 7; GET /v1/models/digits lists those that it has" in reply.json()["detail"]
     assert reply.headers["content-type"] == "application/problem+json"
     assert reply.json()["type"] == "urn:windlass:problem:unknown-version"
 
@@ -34,8 +34,8 @@ def test_unknown_version_is_404_and_names_it(digits: Any) -> None:
 @pytest.mark.parametrize(
     ("target", "status", "words"),
     [
-        ("nothing", 404, "no model 'nothing'"),
-        ("digits@prod", 404, "no alias 'prod'"),
+        ("nothing", 404, "no model 'nothing' is served here; GET /v1/models lists those that are"),
+        ("digits@prod", 404, "no alias 'prod'; GET /v1/models/digits lists those that it has"),
         ("digits/versions/none", 422, "version"),
         ("digits/versions/0", 422, "version"),
         (";$(id)", 400, "is not a name"),
@@ -53,6 +53,7 @@ def test_what_names_no_version_is_refused_with_the_reason(digits: Any, target: s
 def test_a_version_that_is_not_in_the_cache_is_asked_for_and_answers_later(digits: Any, cache_writer: Any) -> None:
     reply = digits.predict("digits/versions/3", [1, 0, 0])
     assert (reply.status_code, reply.headers["retry-after"]) == (503, "1")
+    assert reply.json()["detail"] == "version 3 of model 'digits' is being fetched; ask again in 1 s"
     assert cache_writer.cache.wanted() == [("digits", 3)]
     routed = cache_writer.cache.read_routes().models["digits"]
     cache_writer.route("digits", routed.aliases, *routed.versions[:2], cache_writer.publish("digits", 3))
@@ -69,7 +70,13 @@ def test_without_champion_the_only_alias_is_the_default_and_two_leave_it_open(di
     digits.follow()
     reply = digits.predict("digits", [1, 0, 0])
     assert reply.status_code == 404
-    assert "prod, next" in reply.json()["detail"]
+    assert (
+        "the aliases prod, next and none of them is 'champion'; ask for one by digits@ALIAS" in reply.json()["detail"]
+    )
+    cache_writer.route("digits", {}, *versions)
+    digits.follow()
+    detail = digits.predict("digits", [1, 0, 0]).json()["detail"]
+    assert detail == "model 'digits' has no alias; ask for one by digits@ALIAS or digits/versions/N"
 
 
 def test_the_alias_moves_and_the_version_before_stays_reachable(digits: Any, cache_writer: Any) -> None:
@@ -154,3 +161,9 @@ def test_metrics_count_requests_rows_and_loaded_versions(digits: Any) -> None:
     assert 'windlass_rows_total{model="digits",version="2"} 2.0' in text
     assert 'windlass_loaded_versions{model="digits",version="2"} 1.0' in text
     assert 'route="/v1/models/{name}/predict",status="200"} 1.0' in text
+
+
+def test_a_compressed_body_is_refused_with_what_to_send(digits: Any) -> None:
+    reply = digits.client.post("/v1/models/digits/predict", content=b"\x1f\x8b", headers={"content-encoding": "gzip"})
+    assert reply.status_code == 415
+    assert reply.json()["detail"] == "a body with Content-Encoding 'gzip' is not read; send it uncompressed"

@@ -38,7 +38,7 @@ def refuse_bad_rows(
     dropped = {"does not parse": count} if count else {}
     found = engine.rows(f"SELECT bad, count(*) FROM {staged} GROUP BY bad ORDER BY count(*) DESC, bad")
     if not found and not count:
-        raise BadFileError(table.place, "has a header and no rows")
+        raise BadFileError(table.place, "has a header and no rows; there is nothing to learn from until it has some")
     for code, rows in found:
         if code == 0:
             continue

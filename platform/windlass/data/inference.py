@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from windlass.data.checks import refuse_bad_rows
 from windlass.data.columns import guess_type, is_missing_text, number_of, why_useless
-from windlass.data.config import ColumnType
+from windlass.data.config import ColumnType, DataConfig
+from windlass.data.engine import Engine
 from windlass.data.errors import (
     BadFileError,
+    BadRowError,
     MissingColumnError,
     NoFeaturesError,
     TargetError,
     WrongModalityError,
 )
+from windlass.data.program import Plan, PlannedColumn, staging
 from windlass.data.sources import resolve_source
 from windlass.data.tables import GUESS_ROWS, RawColumn, RawTable, read_layout
+from windlass.progress import track
 from windlass.schema import Section
 
 MEMORY_LIMIT_BYTES = 10**9
+TargetKind = Literal["class", "number"]
+_SOURCE = "source"
+_CHECKED = "checked"
 _MAX_NUMBER_CLASSES = 20
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:[ -][A-Za-z0-9_]+)*")
 _PLAIN_PATH = re.compile(r"[A-Za-z_./][A-Za-z0-9_./-]*")
@@ -41,8 +50,8 @@ class Inference(Section):
     rows: int
     classes: tuple[str, ...] | None
     """Those among the first rows; None for a regression."""
-    missing_targets: int
-    """Among the first rows."""
+    bad_rows: str | None = None
+    """What `windlass run` would refuse the file for: a row that does not parse, in the words of `BadRowError`."""
 
     def recipe_text(self, name: str, source: str) -> str:
         """A commented recipe in YAML that runs as it stands.
@@ -64,8 +73,8 @@ class Inference(Section):
         if self.left_out:
             lines.append("  drop:  # left out, and why")
             lines += [f"    - {_yaml(column)}  # {_one_line(reason)}" for column, reason in self.left_out.items()]
-        if self.missing_targets:
-            lines.append("  bad_rows: drop  # rows without a target are left out; refuse would stop at the first")
+        if self.bad_rows is not None:
+            lines.append("  bad_rows: drop  # rows that do not parse are left out; refuse would stop at the first")
         lines += self._training_lines()
         return "\n".join(lines) + "\n"
 
@@ -92,11 +101,11 @@ class Inference(Section):
 
 
 def infer(path: Path, target: str) -> Inference:
-    """Read a table's first rows and tell what can be learned from it.
+    """Tell from a table's first rows what can be learned from it, and read all of it for rows that do not parse.
 
     Raises:
         DataError: there is no such file or column, the file cannot be read as a table, or nothing can be learned from
-            it: one class only, or no column left.
+            it: no row that parses, one class only, or no column left.
     """
     from windlass.data.duckdb_engine import DuckDBEngine
 
@@ -106,24 +115,52 @@ def infer(path: Path, target: str) -> Inference:
     table = read_layout(source)
     if target not in table.names:
         raise MissingColumnError("--target", target, table.place, table.names)
-    with tempfile.TemporaryDirectory() as directory:
-        engine = DuckDBEngine(Path(directory), memory_limit_bytes=MEMORY_LIMIT_BYTES, threads=1)
+    with tempfile.TemporaryDirectory() as directory, track("reading", total=100, unit="%") as tracker:
+        engine = DuckDBEngine(
+            Path(directory), memory_limit_bytes=MEMORY_LIMIT_BYTES, threads=os.cpu_count() or 1, tracker=tracker
+        )
         try:
-            engine.open("source", table)
-            sample = engine.rows(f"SELECT * FROM source LIMIT {GUESS_ROWS}")  # noqa: S608 - no text of a user
-            ((rows,),) = engine.rows("SELECT count(*) FROM source")
+            engine.open(_SOURCE, table)
+            sample = engine.rows(f"SELECT * FROM {_SOURCE} LIMIT {GUESS_ROWS}")  # noqa: S608 - no text of a user
+            if not sample:
+                _refuse_bad_rows(table, target, "class", {}, engine)
+                raise BadFileError(
+                    table.place, "has a header and no rows; there is nothing to learn from until it has some"
+                )
+            ((rows,),) = engine.rows(f"SELECT count(*) FROM {_SOURCE}")  # noqa: S608
+            found = _infer(table, target, dict(zip(table.names, zip(*sample, strict=True), strict=True)), rows)
+            kind: TargetKind = "class" if found.classes is not None else "number"
+            try:
+                _refuse_bad_rows(table, target, kind, found.columns, engine)
+            except BadRowError as error:
+                return found.model_copy(update={"bad_rows": str(error)})
+            return found
         finally:
             engine.close()
-    if not sample:
-        raise BadFileError(table.place, "has a header and no rows")
-    return _infer(table, target, dict(zip(table.names, zip(*sample, strict=True), strict=True)), rows)
+
+
+def _refuse_bad_rows(
+    table: RawTable, target: str, kind: TargetKind, columns: Mapping[str, ColumnType], engine: Engine
+) -> None:
+    """Do with each row what `windlass run` will do: only so is a recipe known to run as it stands."""
+
+    def planned(name: str, type_: ColumnType) -> PlannedColumn:
+        index = table.names.index(name)
+        return PlannedColumn(name, index, type_, table.columns[index].stored)
+
+    features = tuple(planned(name, type_) for name, type_ in columns.items())
+    plan = Plan(features, planned(target, "number" if kind == "number" else "category"), kind, None, {})
+    # the digest is of all columns that are read; without it those of text would not be looked at
+    checked = f"SELECT bad FROM ({staging(plan, _SOURCE)}) AS staged WHERE digest IS NOT NULL"  # noqa: S608
+    engine.keep(_CHECKED, checked)
+    refuse_bad_rows(DataConfig(source=table.place, target=target), table, plan, engine, _SOURCE, _CHECKED)
 
 
 def _infer(table: RawTable, target: str, values: Mapping[str, Sequence[Any]], rows: int) -> Inference:
     labels = values[target]
     present = [label for label in labels if not is_missing_text(label)]
     if not present:
-        raise TargetError(target, f"is missing in all of the first {len(labels):,} rows")
+        raise TargetError(target, f"is missing in all of the first {len(labels):,} rows; name another column")
     kind = _target_kind(table.columns[table.names.index(target)], present)
     classes = tuple(sorted(set(map(_class_text, present)))) if kind == "class" else None
     if classes is not None and len(classes) < 2:
@@ -151,11 +188,10 @@ def _infer(table: RawTable, target: str, values: Mapping[str, Sequence[Any]], ro
         left_out=left_out,
         rows=rows,
         classes=classes,
-        missing_targets=len(labels) - len(present),
     )
 
 
-def _target_kind(column: RawColumn, present: Sequence[Any]) -> Literal["class", "number"]:
+def _target_kind(column: RawColumn, present: Sequence[Any]) -> TargetKind:
     if guess_type(column, present) == "category":
         return "class"
     numbers = {number_of(value) for value in present}
@@ -182,7 +218,7 @@ def _leaks(
     columns: Mapping[str, ColumnType],
     values: Mapping[str, Sequence[Any]],
     target: str,
-    kind: Literal["class", "number"],
+    kind: TargetKind,
 ) -> dict[str, float]:
     import numpy as np
 

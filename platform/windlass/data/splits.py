@@ -72,7 +72,9 @@ def _by_time(config: SplitConfig, engine: Engine, relation: str) -> str:
     rows = engine.rows(f"SELECT count(*) FROM {relation} WHERE bad = 0")[0][0]
     test, validation = round(rows * config.test), round(rows * config.validation)
     if min(test, validation, rows - test - validation) <= 0:
-        raise SplitError(f"{rows:,} rows are too few for shares {config.validation} and {config.test}; raise them")
+        raise SplitError(
+            f"{rows:,} rows are too few for shares {config.validation} and {config.test}; raise the shares"
+        )
     starts = []
     for offset in (rows - test - validation, rows - test):
         query = f"SELECT auxiliary FROM {relation} WHERE bad = 0 ORDER BY auxiliary LIMIT 1 OFFSET {offset}"

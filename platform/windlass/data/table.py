@@ -113,7 +113,7 @@ class _Preparation:
     def run(self) -> DatasetDescription:
         rows = self.engine.rows(f"SELECT count(*) FROM {_STAGED} WHERE bad = 0")[0][0]
         if rows == 0:
-            raise BadFileError(self.table.place, "has no rows that can be used")
+            raise BadFileError(self.table.place, "has no rows that can be used; correct those that are left out")
         names = class_names(self.engine, self.plan, _STAGED) if self.plan.target_kind == "class" else None
         useless = useless_columns(self.engine, self.plan, _STAGED)
         dropped = dict(self.plan.dropped) | useless

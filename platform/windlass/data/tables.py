@@ -177,7 +177,7 @@ def _keys(file: SourceFile) -> list[str]:
                 raise BadFileError(file.name, "row 1: is no JSON object; JSON Lines has one object a line")
             keys |= dict.fromkeys(row or {})
     if not keys:
-        raise BadFileError(file.name, "has no columns")
+        raise BadFileError(file.name, "has no columns; each line is an object whose keys are the columns")
     return list(keys)
 
 

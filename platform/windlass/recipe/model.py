@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, StringConstraints
 
-from windlass.cluster.settings import PullPolicy
+from windlass.cluster.jobs import PullPolicy, Toleration
 from windlass.compression.config import CompressConfig
 from windlass.data.config import DataConfig
 from windlass.evaluation.config import BudgetConfig, EvaluateConfig
@@ -24,7 +24,7 @@ class WorkerResources(Section):
     """One training pod."""
 
     processes: PositiveInt = Field(default=1, description="workers in each pod; with GPUs, as many as `gpus`")
-    cpu: PositiveFloat = Field(default=1.0, description="cores")
+    cpu: PositiveFloat = Field(default=0.5, description="cores to be kept free for it; it may use more")
     memory: SizeBytes = Field(default=2 * 10**9, gt=0, description="its limit")
     gpus: NonNegativeInt = Field(default=0, description="of `nvidia.com/gpu`")
 
@@ -32,7 +32,7 @@ class WorkerResources(Section):
 class StepResources(Section):
     """The pod in which a step runs."""
 
-    cpu: PositiveFloat = Field(default=2.0, description="cores")
+    cpu: PositiveFloat = Field(default=0.5, description="cores to be kept free for it; it may use more")
     memory: SizeBytes = Field(default=4 * 10**9, gt=0, description="its limit; preparing data needs `resources.memory`")
 
 
@@ -57,11 +57,17 @@ class ClusterResources(Section):
     checkpoint_claim: str | None = Field(
         default=None, description="volume claim for checkpoints, writable by all training pods; default: the root"
     )
-    env_secrets: tuple[str, ...] = Field(default=(), description="Secrets whose keys become environment variables")
+    env_secrets: tuple[str, ...] = Field(
+        default=(), description="Secrets whose keys become variables of the steps, not of training pods"
+    )
     image_pull_policy: PullPolicy | None = Field(default=None, description="default: what the installation says")
     priority_class: str | None = Field(default=None, description="of all pods of the run")
     queue: str | None = Field(default=None, description="of a gang scheduler, for training jobs")
     training_timeout: DurationS | None = Field(default=None, gt=0, description="of one training job, waiting included")
+
+    def pod_tolerations(self) -> tuple[Toleration, ...]:
+        """As a job has them."""
+        return tuple(Toleration(**toleration.model_dump()) for toleration in self.tolerations)
 
 
 class ResourcesConfig(Section):

@@ -13,9 +13,12 @@ from windlass.models.parameters import PARAMETERS
 from windlass.recipe.errors import RecipeError
 from windlass.recipe.model import Recipe
 from windlass.schema import Document, Section, digest_of
-from windlass.storage import digest_file
+from windlass.storage import Reference, digest_file
 from windlass.tasks import get_task
 
+PlaceName = Literal["machine", "cluster"]
+_ROOM_BESIDE_DATA = 512 * 10**6
+"""Bytes that preparing data takes beyond its limit: DuckDB's own excess, pyarrow and the interpreter."""
 _USER_ARCHITECTURE = re.compile(r"(?P<file>[^:]+\.py):(?P<name>[A-Za-z_][A-Za-z0-9_]*)")
 
 
@@ -23,8 +26,11 @@ class UserModule(Section):
     """A user's architecture: a Python file by digest, and the class in it."""
 
     path: str
+    """Where the user has it."""
     sha256: str
     class_name: str
+    reference: Reference | None = None
+    """Where the run reads it, once it is published."""
 
 
 class ResolvedRecipe(Document):
@@ -47,7 +53,7 @@ class ResolvedRecipe(Document):
     @property
     def digest(self) -> str:
         """Of what is to be done, wherever the files lie and however fast it goes."""
-        module = self.module.model_dump(exclude={"path"}) if self.module else None
+        module = self.module.model_dump(exclude={"path", "reference"}) if self.module else None
         recipe = self.recipe.model_dump(
             mode="json", by_alias=True, exclude={"resources": True, "train": {"num_workers"}}
         )
@@ -55,14 +61,17 @@ class ResolvedRecipe(Document):
         return digest_of({"recipe": recipe, "module": module})
 
 
-def resolve(recipe: Recipe, base_directory: Path) -> ResolvedRecipe:
+def resolve(recipe: Recipe, base_directory: Path, *, place: PlaceName = "machine") -> ResolvedRecipe:
     """Fill in, check and freeze a recipe; relative paths in it start at `base_directory`.
 
+    Args:
+        place: where it is to run, this machine or a cluster.
+
     Raises:
-        RecipeError: settings that exclude each other or that this machine cannot honour.
+        RecipeError: settings that exclude each other or that this place cannot honour.
         InvalidInputError: the source does not exist or is of no known kind.
     """
-    problems = [*_contradictions(recipe), *_impossible_here(recipe)]
+    problems = [*_contradictions(recipe), *_IMPOSSIBLE[place](recipe)]
     module = None
     architecture = recipe.model.architecture or get_task(recipe.task).default_architecture
     try:
@@ -106,7 +115,7 @@ def _contradictions(recipe: Recipe) -> list[str]:
     return [problem for broken, problem in rules if broken]
 
 
-def _impossible_here(recipe: Recipe) -> list[str]:
+def _impossible_on_this_machine(recipe: Recipe) -> list[str]:
     precision = recipe.train.precision
     if precision == "fp32":
         return []
@@ -115,6 +124,39 @@ def _impossible_here(recipe: Recipe) -> list[str]:
     if torch.cuda.is_available():
         return []
     return [f"train.precision: {precision} needs a CUDA GPU, and this machine has none; take fp32"]
+
+
+def _impossible_on_a_cluster(recipe: Recipe) -> list[str]:
+    train, resources, tracking_uri = recipe.train, recipe.resources, recipe.registration.tracking_uri
+    worker, step = resources.cluster.worker, resources.cluster.step
+    rules = [
+        (
+            train.precision != "fp32" and not worker.gpus,
+            f"train.precision: {train.precision} needs a CUDA GPU; set resources.cluster.worker.gpus, or take fp32",
+        ),
+        (
+            train.num_workers % worker.processes != 0,
+            f"resources.cluster.worker.processes: {worker.processes}: train.num_workers, {train.num_workers}, is not a "
+            "multiple of it",
+        ),
+        (
+            worker.gpus not in (0, worker.processes),
+            f"resources.cluster.worker.gpus: {worker.gpus}: each of the {worker.processes} processes of a pod uses one",
+        ),
+        (
+            step.memory < resources.memory + _ROOM_BESIDE_DATA,
+            f"resources.cluster.step.memory: {step.memory:,} bytes: preparing data takes resources.memory, "
+            f"{resources.memory:,}, and {_ROOM_BESIDE_DATA:,} beside it",
+        ),
+        (
+            tracking_uri is not None and not tracking_uri.startswith("http"),
+            f"register.tracking_uri: {tracking_uri}: pods need a server, http://… or https://…",
+        ),
+    ]
+    return [problem for broken, problem in rules if broken]
+
+
+_IMPOSSIBLE = {"machine": _impossible_on_this_machine, "cluster": _impossible_on_a_cluster}
 
 
 def _user_module(architecture: str, base_directory: Path) -> UserModule:

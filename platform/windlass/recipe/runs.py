@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import datetime
+import fcntl
 import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal
 
 from pydantic import ValidationError
 
-from windlass.errors import EXIT_FAILURE, EXIT_INTERRUPTED, InvalidInputError
+from windlass.errors import EXIT_INTERRUPTED, EXIT_TEST_OVER_BUDGET, InvalidInputError
+from windlass.progress import message
 from windlass.recipe.resolve import ResolvedRecipe
 from windlass.schema import Document, Section
 from windlass.storage import Reference, Workspace
@@ -48,44 +55,117 @@ class RunRecord(Document):
     started: datetime.datetime
     finished: datetime.datetime | None = None
     steps: tuple[StepResult, ...] = ()
+    command: str | None = None
+    """What was typed, and continues the run when it is typed again."""
 
 
-def new_run(workspace: Workspace, resolved: ResolvedRecipe) -> str:
+def new_run(workspace: Workspace, resolved: ResolvedRecipe, *, command: str | None = None) -> str:
     """Open a run: keep the resolved recipe and say that it is running.
+
+    Args:
+        command: what a person types to start it, and to go on when it was interrupted.
 
     Returns:
         Its id: the recipe's name, the time in UTC and four random digits, so that two at once differ.
     """
     now = datetime.datetime.now(datetime.UTC)
     run_id = f"{resolved.name}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    record = RunRecord(run_id=run_id, name=resolved.name, recipe_digest=resolved.digest, status="running", started=now)
+    record = RunRecord(
+        run_id=run_id,
+        name=resolved.name,
+        recipe_digest=resolved.digest,
+        status="running",
+        started=now,
+        command=command,
+    )
     workspace.write_document(f"runs/{run_id}/recipe.json", resolved.model_dump_json(by_alias=True, indent=2).encode())
     _write(workspace, record)
     return run_id
 
 
+@contextmanager
+def hold_run(workspace: Workspace, run_id: str) -> Iterator[None]:
+    """Say that this process runs it: while the block lasts, and no longer than the process lives.
+
+    A run that nobody holds any more on this machine and that was not finished is interrupted, also if it was killed
+    without a moment to say so.
+    """
+    path = _holder(workspace, run_id)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(socket.gethostname())
+        file.flush()
+        yield
+
+
 def record_step(workspace: Workspace, run_id: str, result: StepResult) -> None:
-    """Add a finished step; steps of one run follow each other, so there is one writer at a time."""
-    record = read_run(workspace, run_id)
-    _write(workspace, record.model_copy(update={"steps": (*record.steps, result)}))
+    """Add a finished step; steps of one run follow each other, so there is one writer at a time.
+
+    In a run whose pod was replaced a step comes again.
+    """
+    record = _read(workspace, run_id)
+    others = tuple(each for each in record.steps if each.step != result.step)
+    _write(workspace, record.model_copy(update={"steps": (*others, result)}))
 
 
 def finish_run(workspace: Workspace, run_id: str, exit_code: int) -> None:
-    """Close a run with the code that the command ended with."""
+    """Close a run with the code that the command ended with, and its MLflow run if a step has left one open."""
     if exit_code == EXIT_INTERRUPTED:
         status: RunStatus = "interrupted"
     else:
-        status = "failed" if exit_code in (EXIT_FAILURE, 2, 3) else "succeeded"
+        status = "succeeded" if exit_code in (0, EXIT_TEST_OVER_BUDGET) else "failed"
     changes = {"status": status, "exit_code": exit_code, "finished": datetime.datetime.now(datetime.UTC)}
-    _write(workspace, read_run(workspace, run_id).model_copy(update=changes))
+    record = _read(workspace, run_id).model_copy(update=changes)
+    _write(workspace, record)
+    _end_tracked_run(workspace, record)
+
+
+def _end_tracked_run(workspace: Workspace, record: RunRecord) -> None:
+    """Training may have opened a run on a tracking server; only `register` ends it, and it did not come to that."""
+    done = {result.step for result in record.steps}
+    if "prepare" not in done or "register" in done or find_spec("mlflow") is None:
+        return
+    from windlass.registry import RegistryError, default_tracking_uri
+    from windlass.registry.mirror import ENDINGS, end_run
+
+    registration = read_recipe(workspace, record.run_id).recipe.registration
+    tracking_uri = registration.tracking_uri or default_tracking_uri(workspace.local)
+    if not tracking_uri.startswith("http"):
+        return
+    try:
+        end_run(tracking_uri, experiment=record.name, run_id_tag=record.run_id, ending=ENDINGS[record.status])
+    except RegistryError as error:
+        message(f"the run of {record.run_id} stays open in MLflow: {error}")
 
 
 def read_run(workspace: Workspace, run_id: str) -> RunRecord:
-    """The record of one run.
+    """The record of one run, as it stands: a run whose process on this machine is gone is interrupted.
 
     Raises:
         RunNotFoundError: there is none of this id.
     """
+    record = _read(workspace, run_id)
+    if record.status == "running" and _is_abandoned(_holder(workspace, run_id)):
+        return record.model_copy(update={"status": "interrupted"})
+    return record
+
+
+def _holder(workspace: Workspace, run_id: str) -> Path:
+    return workspace.local / "runs" / run_id / "holder.lock"
+
+
+def _is_abandoned(holder: Path) -> bool:
+    """Whether a process of this machine held the run and is gone; another machine's locks cannot be seen from here."""
+    try:
+        with holder.open(encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return file.read() == socket.gethostname()
+    except (FileNotFoundError, BlockingIOError):
+        return False
+
+
+def _read(workspace: Workspace, run_id: str) -> RunRecord:
     data = workspace.read_document(f"runs/{run_id}/run.json")
     if data is None:
         raise RunNotFoundError(run_id)

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from windlass.compression.documents import CANDIDATES_NAME, Candidate, Candidates
 from windlass.data.description import DATASET_NAME, DatasetDescription, SplitName
@@ -35,6 +35,9 @@ from windlass.registry.documents import REGISTRATION_NAME
 from windlass.schema import digest_of
 from windlass.storage import Reference, Workspace
 from windlass.tasks import get_task
+
+if TYPE_CHECKING:
+    from windlass.training.cluster import TrainingPods
 
 SERVING_MODULES = ("windlass_gateway.worker",)
 """What a serving process has loaded beside the model; evaluation loads it too, so that memory means the same."""
@@ -68,20 +71,19 @@ def prepare(resolved: ResolvedRecipe, workspace: Workspace) -> StepResult:
 
 
 def train(resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference, *, run_id: str) -> StepResult:
-    """Train the model on the bundle, from its newest checkpoint if there is one."""
+    """Train the model on the bundle, from its newest checkpoint if there is one: here, or as a job of the cluster."""
     from windlass.models import make_spec
-    from windlass.training import train as train_model
+    from windlass.training.place import find_place
 
-    recipe, task = resolved.recipe, get_task(resolved.recipe.task)
-    bundle = workspace.fetch(dataset)
-    description = DatasetDescription.read(bundle / DATASET_NAME)
-    module = Path(resolved.module.path) if resolved.module else None
+    recipe, task, module = resolved.recipe, get_task(resolved.recipe.task), resolved.module
+    description = DatasetDescription.read(workspace.fetch(dataset) / DATASET_NAME)
+    published = module.reference if module else None
     spec = make_spec(
         str(recipe.model.architecture),
         recipe.model.parameters,
         input_shape=task.input_shape(description),
         num_outputs=task.num_outputs(description),
-        module_path=module,
+        module_path=workspace.fetch(published) / Path(module.path).name if module and published else None,
     )
     key = step_key(
         "train",
@@ -90,22 +92,18 @@ def train(resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference, *,
         spec=spec.model_dump(mode="json"),
         train=recipe.train.model_dump(mode="json", exclude={"num_workers", "keep_checkpoints"}),
     )
-
-    def make(output: Path) -> None:
-        work = workspace.work_directory("train", key)
-        with _mirrored_metrics(resolved, workspace, run_id, work):
-            train_model(
-                recipe.train,
-                task=task.name,
-                spec=spec,
-                module_path=module,
-                dataset=bundle,
-                output=output,
-                work=work,
-                threads=_threads(resolved),
-            )
-
-    return _publish("train", key, workspace, make, summarize_model)
+    reference, cached = find_place(threads=_threads(resolved), pods=_training_pods(resolved)).train(
+        recipe.train,
+        task=task.name,
+        spec=spec,
+        module=published,
+        dataset=dataset,
+        workspace=workspace,
+        key=key,
+        watch=lambda work: _mirrored_metrics(resolved, workspace, run_id, work),
+    )
+    summary = summarize_model(workspace.fetch(reference))
+    return StepResult(step="train", key=key, reference=reference, cached=cached, summary=summary)
 
 
 def compress(resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference, model: Reference) -> StepResult:
@@ -359,6 +357,26 @@ def _mirrored_metrics(
 
     return MetricsMirror(
         work / HISTORY_NAME, work / STEPS_NAME, tracking_uri=tracking_uri, experiment=resolved.name, run_id_tag=run_id
+    )
+
+
+def _training_pods(resolved: ResolvedRecipe) -> TrainingPods:
+    """What the recipe asks of a cluster for each training; a training on this machine asks for nothing."""
+    from windlass.training.cluster import TrainingPods
+
+    asked = resolved.recipe.resources.cluster
+    return TrainingPods(
+        processes=asked.worker.processes,
+        cpu=asked.worker.cpu,
+        memory_bytes=asked.worker.memory,
+        gpus=asked.worker.gpus,
+        node_selector=asked.node_selector,
+        tolerations=asked.pod_tolerations(),
+        checkpoint_claim=asked.checkpoint_claim,
+        image_pull_policy=asked.image_pull_policy,
+        priority_class=asked.priority_class,
+        queue=asked.queue,
+        timeout_s=asked.training_timeout,
     )
 
 

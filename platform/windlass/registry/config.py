@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from pydantic import Field, field_validator
 
 from windlass.registry.names import is_alias, is_name
@@ -30,5 +32,17 @@ class RegisterConfig(Section):
         if value is not None and not is_alias(value):
             raise ValueError(
                 "not an alias; use letters, digits, dashes and underscores; `latest` and `v1` are MLflow's"
+            )
+        return value
+
+    @field_validator("tracking_uri")
+    @classmethod
+    def tracking_uri_holds_no_credentials(cls, value: str | None) -> str | None:
+        """A run keeps its recipe as it is; what the environment says is kept nowhere."""
+        if value is not None and "@" in urlsplit(value).netloc:
+            raise ValueError(
+                "holds a user name or a password, and recipes are stored as they are; leave it out and put the whole "
+                "address into MLFLOW_TRACKING_URI, or only the credentials into MLFLOW_TRACKING_USERNAME and "
+                "MLFLOW_TRACKING_PASSWORD"
             )
         return value

@@ -7,20 +7,27 @@ import math
 import os
 import threading
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from windlass.progress import message
 from windlass.registry.errors import RegistryUnreachableError
 from windlass.registry.redaction import redact
-from windlass.registry.tracking import connect, find_or_create_run, pause_s, repeated
+from windlass.registry.tracking import RUN_TAG, connect, find_or_create_run, pause_s, refusals, repeated
 
 _METRICS_PER_CALL = 500
 _FOLLOW_INTERVAL_S = 0.5
 _POSITIONS = frozenset({"step", "epoch", "time"})
 STEPS_PREFIX = "step/"
 """Of the metrics that are logged at each step; those of each epoch have their plain names."""
+
+_END_ATTEMPTS = 2
+Ending = Literal["FINISHED", "FAILED", "KILLED"]
+"""What MLflow calls the end of a run."""
+ENDINGS: Mapping[str, Ending] = {"succeeded": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+"""By the status of a Windlass run."""
 
 Position = tuple[str, int]
 """A metric's name and its step: what may be there only once."""
@@ -132,6 +139,24 @@ def send_missing(client: Any, tracking_uri: str, run_id: str, history: Path, ste
         sender.send(batch, attempts=6)
         for position in batch:
             del pending[position]
+
+
+def end_run(tracking_uri: str, *, experiment: str, run_id_tag: str, ending: Ending) -> None:
+    """End the MLflow run of a Windlass run that did not come to `register`; one that is adopted is not ours to end.
+
+    Raises:
+        RegistryUnreachableError, RegistryRefusedError: it stays as it is.
+    """
+    if os.environ.get("MLFLOW_RUN_ID"):
+        return
+    client = connect(tracking_uri)
+    with refusals(tracking_uri):
+        found = repeated(tracking_uri, lambda: client.get_experiment_by_name(experiment), attempts=_END_ATTEMPTS)
+        if found is None:
+            return
+        query = f"tags.`{RUN_TAG}` = '{run_id_tag}' and attributes.status = 'RUNNING'"
+        for run in repeated(tracking_uri, lambda: client.search_runs([found.experiment_id], filter_string=query)):
+            repeated(tracking_uri, partial(client.set_terminated, run.info.run_id, ending))
 
 
 def _head(pending: Mapping[Position, tuple[float, float | None]]) -> dict[Position, tuple[float, float | None]]:

@@ -238,5 +238,5 @@ def _end_run(client: Any, tracking_uri: str, run_id: str) -> None:
     if os.environ.get("MLFLOW_RUN_ID") == run_id:
         return
     run = repeated(tracking_uri, lambda: client.get_run(run_id))
-    if run.info.status == "RUNNING" and run.info.lifecycle_stage == "active":
+    if run.info.status != "FINISHED" and run.info.lifecycle_stage == "active":
         repeated(tracking_uri, lambda: client.set_terminated(run_id, "FINISHED"))

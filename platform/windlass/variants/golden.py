@@ -15,7 +15,10 @@ class GoldenMismatchError(CorruptedError):
     """A loaded version does not give the answers that it gave when it was made; it must not serve."""
 
     def __init__(self, problem: str) -> None:
-        super().__init__(f"the model does not reproduce its golden examples: {problem}; the last good version stays")
+        super().__init__(
+            f"the model does not reproduce its golden examples: {problem}; "
+            "do not use it here, but register it again from its run"
+        )
         self.problem = problem
 
 

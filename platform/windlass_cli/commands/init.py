@@ -25,6 +25,8 @@ class RecipeExistsError(InvalidInputError):
 def write_recipe(file: Path, target: str, output: Path, *, force: bool) -> None:
     """Read the table, write the recipe, show it, and say what to type next.
 
+    Rows that do not parse are told of before the recipe is written, which then leaves them out.
+
     Raises:
         DataError: the file cannot be read, or has no such column.
         RecipeExistsError: `output` exists and `force` is not set.
@@ -34,6 +36,8 @@ def write_recipe(file: Path, target: str, output: Path, *, force: bool) -> None:
     if not output.parent.is_dir():
         raise InvalidInputError(f"-o {output}: there is no folder {output.parent}; make it first")
     found = infer(file, target)
+    if found.bad_rows is not None:
+        stderr().print(f"warning: {found.bad_rows}, as the recipe now does\n", markup=False)
     source = os.path.relpath(file.resolve(), output.parent.resolve())
     text = found.recipe_text(name_of(file), source)
     _write(output, text)

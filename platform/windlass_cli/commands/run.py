@@ -6,9 +6,10 @@ import shlex
 from pathlib import Path
 
 from windlass.errors import EXIT_BAD_INPUT, InvalidInputError
+from windlass.recipe.inputs import publish_inputs
 from windlass.recipe.load import load_recipe
 from windlass.recipe.resolve import resolve
-from windlass.recipe.runs import new_run
+from windlass.recipe.runs import hold_run, new_run
 from windlass.storage import Workspace
 from windlass_cli.console import print_json, stderr, stdout
 from windlass_cli.defaults import DEFAULT_ROOT
@@ -27,28 +28,39 @@ def run_recipe(path: Path, overrides: list[str], *, step: str | None, root: str,
     Raises:
         RecipeError: the recipe or an override is wrong; nothing was started.
     """
-    if step is not None and step not in STEPS:
-        raise InvalidInputError(f"--step {step}: there is no such step; one of {', '.join(STEPS)}")
+    last_step = check_step(step)
     workspace = Workspace(root)
-    run_id, outcome = follow(workspace, path, overrides, last_step=step or STEPS[-1], as_json=as_json)
+    command = command_line("run", path, overrides, step, root)
+    run_id, outcome = follow(workspace, path, overrides, last_step=last_step, command=command, as_json=as_json)
     summary = summarize(workspace, run_id, root=root)
-    show_result(summary, outcome, command=_command(path, overrides, step, root), as_json=as_json)
+    show_result(summary, outcome, command=command, as_json=as_json)
     return outcome.exit_code
 
 
+def check_step(step: str | None) -> str:
+    """The last step to run: the one that is asked for, or the last there is.
+
+    Raises:
+        InvalidInputError: there is no such step.
+    """
+    if step is not None and step not in STEPS:
+        raise InvalidInputError(f"--step {step}: there is no such step; one of {', '.join(STEPS)}")
+    return step or STEPS[-1]
+
+
 def follow(
-    workspace: Workspace, path: Path, overrides: list[str], *, last_step: str, as_json: bool
+    workspace: Workspace, path: Path, overrides: list[str], *, last_step: str, command: str, as_json: bool
 ) -> tuple[str, Outcome]:
     """Open a run of a recipe, run it and show the steps as they go; gives its id and how it ended."""
     resolved = resolve(load_recipe(path, overrides), path.parent)
-    run_id = new_run(workspace, resolved)
-    with open_display(as_json=as_json) as display:
+    run_id = new_run(workspace, publish_inputs(resolved, workspace), command=command)
+    with hold_run(workspace, run_id), open_display(as_json=as_json) as display:
         return run_id, run_locally(workspace, run_id, last_step=last_step, on_event=display.show)
 
 
-def _command(path: Path, overrides: list[str], step: str | None, root: str) -> str:
+def command_line(command: str, path: Path, overrides: list[str], step: str | None, root: str) -> str:
     """What to type to go on."""
-    words = ["windlass", "run", str(path), *(word for override in overrides for word in ("--set", override))]
+    words = ["windlass", command, str(path), *(word for override in overrides for word in ("--set", override))]
     words += ["--step", step] if step else []
     words += ["--root", root] if root != DEFAULT_ROOT else []
     return shlex.join(words)

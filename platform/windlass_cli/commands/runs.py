@@ -18,6 +18,8 @@ def list_all(root: str, *, as_json: bool) -> None:
     else:
         rows = [_row(record) for record in records]
         stdout().print(table(("run", "status", "started", "took", "steps"), rows, right=frozenset({3})))
+        for line in dict.fromkeys(_how_to_go_on(record) for record in records if record.status == "interrupted"):
+            stdout().print(line, markup=False)
 
 
 def show(run_id: str, root: str, *, as_json: bool) -> None:
@@ -27,9 +29,16 @@ def show(run_id: str, root: str, *, as_json: bool) -> None:
         print_json(summary.model_dump(mode="json"))
     else:
         print_summary(stdout(), summary, steps=True)
+        if summary.run.status == "interrupted":
+            stdout().print(_how_to_go_on(summary.run), markup=False)
 
 
 def _row(record: RunRecord) -> tuple[str, ...]:
     took = duration((record.finished - record.started).total_seconds()) if record.finished else ""
     done = ", ".join(result.step for result in record.steps)
     return record.run_id, record.status, f"{record.started.astimezone():%Y-%m-%d %H:%M:%S}", took, done
+
+
+def _how_to_go_on(record: RunRecord) -> str:
+    command = record.command or "run its recipe again"
+    return f"to go on where {record.name} was interrupted: {command}"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import sys
 
-from windlass.registry.tracking import default_tracking_uri
+from windlass.registry.names import parse_spec
 from windlass.storage import Workspace
+from windlass_cli.open_registry import registry_uri
 from windlass_gateway import GatewayConfig
 from windlass_gateway import serve as serve_gateway
 
@@ -16,11 +16,16 @@ def serve_models(models: list[str], *, host: str, port: int, workers: int, root:
 
     Returns:
         0, or 1 when requests were still open when the time to drain was over.
+
+    Raises:
+        InvalidModelNameError, InvalidVersionError: what is asked for cannot be a model.
+        NothingRegisteredError, NothingToServeError: nothing of it is registered. A registry that does not answer is
+            waited for.
     """
-    names = tuple(dict.fromkeys(re.split("[@/]", model)[0] for model in models))
+    names = tuple(dict.fromkeys(parse_spec(model)[0] for model in models))
     local = Workspace(root).local
     config = GatewayConfig(
-        tracking_uri=tracking_uri or default_tracking_uri(local),
+        tracking_uri=registry_uri(root, tracking_uri),
         cache=local / "gateway" / str(port),
         models=names,
         host=host,
@@ -28,7 +33,7 @@ def serve_models(models: list[str], *, host: str, port: int, workers: int, root:
         workers=workers,
     )
     print(_hint(names[0], host, port), file=sys.stderr)
-    return serve_gateway(config)
+    return serve_gateway(config, wanted=models)
 
 
 def _hint(name: str, host: str, port: int) -> str:

@@ -20,7 +20,7 @@ from windlass.errors import WindlassError
 from windlass.recipe.runs import read_recipe
 from windlass.storage import Workspace
 from windlass.variants import GOLDEN_NAME, GoldenExamples
-from windlass_cli.commands.run import follow, show_result
+from windlass_cli.commands.run import command_line, follow, show_result
 from windlass_cli.console import stdout
 from windlass_cli.summary import RunSummary, summarize
 
@@ -46,9 +46,10 @@ def try_recipe(path: Path, overrides: list[str], *, root: str) -> int:
         The exit code of the run; nothing is served unless it is 0.
     """
     workspace = Workspace(root)
-    run_id, outcome = follow(workspace, path, overrides, last_step="register", as_json=False)
+    command = command_line("try", path, overrides, None, root)
+    run_id, outcome = follow(workspace, path, overrides, last_step="register", command=command, as_json=False)
     summary = summarize(workspace, run_id, root=root)
-    show_result(summary, outcome, command=f"windlass try {path}", as_json=False)
+    show_result(summary, outcome, command=command, as_json=False)
     if outcome.exit_code == 0 and summary.registration is not None:
         _ask_once(workspace, summary, summary.registration.model, root)
     return outcome.exit_code

@@ -70,6 +70,8 @@ class Routes(Document):
     models: dict[str, RoutedModel] = Field(default_factory=dict)
     problems: tuple[str, ...] = ()
     """What keeps the cache behind the registry, such as a registry that does not answer."""
+    absent: tuple[str, ...] | None = None
+    """Models to serve that the registry does not have; None until this reconciler has read the registry once."""
 
 
 def check_name(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from windlass.errors import InvalidInputError, WindlassError
@@ -14,6 +15,17 @@ class PortTakenError(InvalidInputError):
     def __init__(self, host: str, port: int, reason: str) -> None:
         super().__init__(f"cannot listen on {host}, port {port}: {reason}; choose another one with --port")
         self.host, self.port = host, port
+
+
+class NothingToServeError(InvalidInputError):
+    """The registry has nothing of what the gateway was started for."""
+
+    def __init__(self, tracking_uri: str, wanted: Sequence[str]) -> None:
+        super().__init__(
+            f"MLflow at {tracking_uri} has no {', '.join(wanted)}, so there is nothing to serve; `windlass models` "
+            "lists what is registered, `windlass run RECIPE` registers a version"
+        )
+        self.tracking_uri, self.wanted = tracking_uri, tuple(wanted)
 
 
 class CacheInUseError(InvalidInputError):

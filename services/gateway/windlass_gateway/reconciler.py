@@ -51,7 +51,7 @@ class Reconciler:
         """Take over the cache: finish nothing that was half done, believe nothing that is damaged."""
         self._cache.empty_tmp()
         try:
-            self._routes = self._cache.read_routes()
+            self._routes = self._cache.read_routes().model_copy(update={"absent": None})
         except CorruptedError as error:
             _log.error("routes unreadable, starting anew", reason=str(error))
         for name, model in self._routes.models.items():
@@ -69,13 +69,16 @@ class Reconciler:
         names = self._config.models or tuple(model.name for model in self._registry.models())
         models: dict[str, RoutedModel] = {}
         problems: list[str] = []
+        absent: list[str] = []
         for name in names:
             try:
                 models[check_name(name)] = self._reconcile(name, problems)
             except (InvalidNameError, InvalidModelNameError, ModelNotFoundError) as error:
                 problems.append(str(error))
+                absent.append(name)
         self._metrics.registry_up.set(1)
-        self._publish(self._routes.model_copy(update={"models": models, "problems": tuple(problems)}))
+        changes = {"models": models, "problems": tuple(problems), "absent": tuple(absent)}
+        self._publish(self._routes.model_copy(update=changes))
         self._evict()
 
     def registry_failed(self, error: WindlassError) -> None:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
@@ -18,10 +18,12 @@ import structlog
 from prometheus_client.multiprocess import mark_process_dead
 
 from windlass.errors import EXIT_FAILURE, CorruptedError
+from windlass.registry.names import parse_spec
+from windlass.registry.redaction import redact
 from windlass_gateway import life, logs
 from windlass_gateway.cache import Cache, Routes
 from windlass_gateway.config import GatewayConfig
-from windlass_gateway.errors import PortTakenError
+from windlass_gateway.errors import NothingToServeError, PortTakenError
 from windlass_gateway.metrics import DIRECTORY_VARIABLE
 
 _BACKLOG = 2048
@@ -34,13 +36,18 @@ _KILL_MARGIN_S = 5.0
 _log = structlog.get_logger()
 
 
-def serve(config: GatewayConfig) -> int:
+def serve(config: GatewayConfig, *, wanted: Sequence[str] = ()) -> int:
     """Serve until SIGTERM or SIGINT, then let open requests end; a second signal ends them at once.
+
+    Args:
+        wanted: NAME, NAME/VERSION or NAME@ALIAS; if the registry, once it answers, has none of them, the gateway ends
+            instead of waiting for one. Nothing named: it waits.
 
     Returns:
         0, or 1 when requests were still open after `drain_s`.
 
     Raises:
+        NothingToServeError: the registry has nothing of what is wanted.
         PortTakenError: the address cannot be listened on.
         CacheInUseError: another gateway uses the cache directory.
     """
@@ -54,7 +61,7 @@ def serve(config: GatewayConfig) -> int:
         stack.callback(os.close, writing)
         stack.callback(os.close, reading.descriptor)
         stopping = stack.enter_context(_signals())
-        gateway = _Gateway(config, cache, listener, reading.descriptor)
+        gateway = _Gateway(config, cache, listener, reading.descriptor, wanted)
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         _log.info("listening", url=f"http://{shown}:{port}", workers=config.workers, pid=os.getpid())
@@ -93,10 +100,13 @@ class _Child:
 class _Gateway:
     """The processes of one gateway."""
 
-    def __init__(self, config: GatewayConfig, cache: Cache, listener: socket.socket, reading: int) -> None:
-        self._config, self._cache, self._listener = config, cache, listener
+    def __init__(
+        self, config: GatewayConfig, cache: Cache, listener: socket.socket, reading: int, wanted: Sequence[str]
+    ) -> None:
+        self._config, self._cache, self._listener, self._wanted = config, cache, listener, tuple(wanted)
         self._announced = Routes()
-        self._announced_stamp: tuple[int, ...] | None = None
+        # what an earlier gateway has left says nothing about the registry of now
+        self._announced_stamp = cache.routes_stamp() if wanted else None
         metrics = cache.directory / "metrics"
         shutil.rmtree(metrics, ignore_errors=True)
         metrics.mkdir()
@@ -177,6 +187,17 @@ class _Gateway:
         for problem in set(routes.problems) - set(self._announced.problems):
             _log.warning("behind the registry", problem=problem)
         self._announced = routes
+        if self._wanted and routes.absent is not None:
+            self._check_wanted(routes)
+
+    def _check_wanted(self, routes: Routes) -> None:
+        """Once, when the registry has been read: what goes away later does not stop what is served."""
+        absent = [spec for spec in self._wanted if not _has(routes, spec)]
+        if len(absent) == len(self._wanted):
+            raise NothingToServeError(redact(self._config.tracking_uri), absent)
+        for spec in absent:
+            _log.warning("not in the registry", wanted=spec)
+        self._wanted = ()
 
     def _drain(self, stopping: _Stopping) -> int:
         _log.info("draining", seconds=self._config.drain_s)
@@ -191,6 +212,17 @@ class _Gateway:
             time.sleep(_TICK_S)
         _log.info("stopped")
         return 0
+
+
+def _has(routes: Routes, spec: str) -> bool:
+    """Whether the registry has NAME, NAME/VERSION or NAME@ALIAS; what it has and refuses to give counts."""
+    name, which = parse_spec(spec)
+    model = routes.models.get(name)
+    if model is None or which is None:
+        return model is not None
+    if isinstance(which, int):
+        return model.find(which) is not None
+    return which in model.aliases or any(problem.startswith(f"{name}@{which} ") for problem in routes.problems)
 
 
 def _listen(config: GatewayConfig) -> socket.socket:

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from windlass.data.description import SPLITS
 from windlass.data.errors import (
     BadFileError,
+    BadRowError,
     NoFeaturesError,
     SourceNotFoundError,
     TargetError,
@@ -243,3 +244,41 @@ def test_init_refuses_a_table_that_nothing_can_be_learned_from(
     path.write_text(text)
     with pytest.raises(error, match=says):
         infer(path, "y")
+
+
+@pytest.mark.parametrize(
+    ("name", "spoiled", "says"),
+    [
+        ("a.csv", "30\n", "a.csv, row 51, column 'age': too few values (4 are expected): '30'"),
+        ("a.csv", "30,a,1,no,5\n", "too many values (4 are expected): '30,a,1,no,5'"),
+        ("a.csv", b"30,m\xfcnchen,1,no\n", "a.csv, row 51, column 'city': not UTF-8; save the file as UTF-8"),
+        ("a.csv", "unknown,a,1,no\n", "a.csv, row 51, column 'age': 'unknown' is not a number"),
+        ("a.csv", "30,a,1,\n", "a.csv, row 51, column 'y': the target is missing"),
+    ],
+)
+def test_init_tells_of_a_row_that_does_not_parse_in_the_words_of_run_and_writes_a_recipe_that_leaves_it_out(
+    write: Any, prepare_table: Any, name: str, spoiled: str | bytes, says: str
+) -> None:
+    draw = random.Random(0)
+    rows = [
+        f"{draw.gauss(40, 9):.2f},{draw.choice('abc')},{draw.random()},{draw.choice(['no', 'yes'])}\n"
+        for _ in range(99)
+    ]
+    content = [b"age,city,size,y\n", *(row.encode() for row in rows)]
+    content.insert(50, spoiled if isinstance(spoiled, bytes) else spoiled.encode())
+    path = write(name, b"".join(content))
+    with pytest.raises(BadRowError) as refused:
+        prepare_table(str(path))
+    found = infer(path, "y")
+    assert found.bad_rows == str(refused.value)
+    assert says in found.bad_rows
+    import yaml
+
+    data = yaml.safe_load(found.recipe_text("mine", name))["data"] | {"source": str(path)}
+    assert data["bad_rows"] == "drop"
+    assert sum(prepare_table(**data).description.rows.values()) == 99
+
+
+def test_init_of_a_file_without_one_row_that_parses_names_the_first(write: Any) -> None:
+    with pytest.raises(BadRowError, match=r"a\.csv, row 2, column 'a': too few values \(2 are expected\): '1'"):
+        infer(write("a.csv", "a,y\n1\n2\n"), "y")

@@ -12,7 +12,7 @@ from windlass import models
 from windlass.errors import CorruptedError
 from windlass.models import InvalidModelError, InvalidModuleError, make_spec, resolve_parameters
 from windlass.models.preprocess import PixelScaling
-from windlass.models.spec import MODULE_NAME, WEIGHTS_NAME, ModelSpec
+from windlass.models.spec import MODEL_NAME, MODULE_NAME, WEIGHTS_NAME, ModelSpec
 
 NET = """
 from torch import nn
@@ -126,7 +126,7 @@ def test_a_changed_source_is_refused_before_it_is_imported(tmp_path: Path) -> No
         ("1 / 0\n", "Net", "importing it fails with ZeroDivisionError"),
         (NET.replace("width, num_outputs", "width, num_outputs + 1"), "Net", r"gives torch.float32 \[2, 3\].*\[2, 2\]"),
         (NET.replace("num_outputs, width=4", "outputs"), "Net", "fails with TypeError.*built by these keywords"),
-        (NET.replace("return self.layers(x)", "return 1"), "Net", "returns int"),
+        (NET.replace("return self.layers(x)", "return 1"), "Net", "Net returns int; it has to return a tensor"),
     ],
 )
 def test_a_users_module_that_cannot_serve_is_refused_with_what_is_wrong(
@@ -163,3 +163,22 @@ def test_pixels_are_scaled_by_channel_and_channels_come_first() -> None:
     pixels = torch.tensor([[[[255, 0], [0, 255]]]], dtype=torch.uint8)
     torch.testing.assert_close(scaling(pixels), torch.tensor([[[[1.0, 0.0]], [[-2.0, 2.0]]]]))
     assert scaling.state_dict() == {}
+
+
+@pytest.mark.parametrize("name", [WEIGHTS_NAME, MODULE_NAME, MODEL_NAME])
+def test_a_model_of_which_a_file_is_missing_says_which_and_what_to_do(tmp_path: Path, name: str) -> None:
+    (tmp_path / "source").mkdir()
+    spec = user_spec(tmp_path / "source")
+    models.save(tmp_path, spec, models.build(spec, tmp_path / "source"), tmp_path / "source" / MODULE_NAME)
+    (tmp_path / name).unlink()
+    with pytest.raises(CorruptedError, match=rf"{name} is missing; run the step again that writes it"):
+        models.load(tmp_path)
+
+
+def test_weights_that_are_cut_off_are_refused_with_the_step_to_run_again(tmp_path: Path) -> None:
+    spec = make_spec("linear", {}, input_shape=(3,), num_outputs=2)
+    models.save(tmp_path, spec, models.build(spec))
+    weights = tmp_path / WEIGHTS_NAME
+    weights.write_bytes(weights.read_bytes()[:-4])
+    with pytest.raises(CorruptedError, match="it is cut off, or longer than its header says"):
+        models.load(tmp_path)

@@ -132,3 +132,44 @@ def test_the_json_schema_describes_every_section() -> None:
         "resources",
     }
     assert set(json_schema()["properties"]) == sections
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    "uri", ["http://anna:s3cr3t@mlflow:5000", "https://t0ken@mlflow", "postgresql://u:s3cr3t@db/x"]
+)
+def test_credentials_in_a_recipe_are_refused_with_where_to_put_them_and_not_repeated(uri: str) -> None:
+    (problem,) = problems_of({"register": {"tracking_uri": uri}})
+    assert problem.startswith("register.tracking_uri: ")
+    assert "holds a user name or a password, and recipes are stored as they are" in problem
+    assert "put the whole address into MLFLOW_TRACKING_URI" in problem
+    assert "s3cr3t" not in problem
+    assert "t0ken" not in problem
+
+
+@pytest.mark.parametrize("uri", ["http://mlflow:5000", "sqlite:////home/a@b/mlflow.db", "https://host/path@x"])
+def test_an_address_without_credentials_is_taken(uri: str) -> None:
+    document = {**MINIMAL, "register": {"tracking_uri": uri}}
+    assert parse_recipe(yaml.safe_dump(document).encode(), "recipe.yaml").registration.tracking_uri == uri
+
+
+@pytest.mark.parametrize(
+    ("section", "says"),
+    [
+        ({"model": "no name"}, 'register.model: "no name": not a model name; use letters, digits, dots'),
+        ({"alias": "latest"}, 'register.alias: "latest": not an alias; use letters, digits, dashes and underscores'),
+    ],
+)
+def test_names_that_the_registry_cannot_hold_are_refused(section: dict[str, str], says: str) -> None:
+    (problem,) = problems_of({"register": section})
+    assert says in problem
+
+
+def test_a_recipe_that_cannot_be_read_says_why(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"cannot be read: Is a directory"):
+        load_recipe(tmp_path)
+
+
+def test_yaml_with_characters_that_it_does_not_allow_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="not YAML: "):
+        parse_recipe(b"name: \x00", "recipe.yaml")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from windlass.registry import MetricsMirror
-from windlass.registry.mirror import MetricFile, send_missing
+from windlass.registry import MetricsMirror, RegistryUnreachableError
+from windlass.registry.mirror import Ending, MetricFile, end_run, send_missing
 from windlass.registry.tracking import connect
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -60,3 +61,41 @@ def test_a_second_process_sends_only_what_the_first_did_not(sqlite: str, tmp_pat
         send_missing(client, sqlite, run.info.run_id, history, steps)
     points = client.get_metric_history(run.info.run_id, "train_loss")
     assert sorted((point.step, point.value) for point in points) == [(0, 0.5), (1, 0.25)]
+
+
+def mirrored(uri: str, directory: Path, run_id_tag: str) -> None:
+    """What training leaves behind: a run with a metric."""
+    history = directory / f"{run_id_tag}.jsonl"
+    history.write_text(json.dumps({"epoch": 0, "train_loss": 0.5}) + "\n")
+    with MetricsMirror(
+        history, directory / "none.jsonl", uri, experiment="ends", run_id_tag=run_id_tag, flush_timeout_s=60
+    ) as mirror:
+        assert mirror.flush()
+
+
+def statuses(uri: str) -> dict[str, str]:
+    client = connect(uri)
+    runs = client.search_runs([client.get_experiment_by_name("ends").experiment_id])
+    return {run.data.tags["windlass.run_id"]: run.info.status for run in runs}
+
+
+@pytest.mark.slow
+def test_a_run_that_did_not_come_to_register_is_ended_on_the_server_and_no_other_is(
+    server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endings: dict[str, Ending] = {"failed": "FAILED", "stopped": "KILLED", "trained-only": "FINISHED"}
+    for tag in (*endings, "goes-on"):
+        mirrored(server.url, tmp_path, tag)
+    for tag, ending in endings.items():
+        end_run(server.url, experiment="ends", run_id_tag=tag, ending=ending)
+        end_run(server.url, experiment="ends", run_id_tag=tag, ending="FINISHED")
+    end_run(server.url, experiment="absent", run_id_tag="x", ending="FAILED")
+    assert statuses(server.url) == {**endings, "goes-on": "RUNNING"}
+    monkeypatch.setenv("MLFLOW_RUN_ID", "given by somebody else")
+    end_run(server.url, experiment="ends", run_id_tag="goes-on", ending="FAILED")
+    assert statuses(server.url)["goes-on"] == "RUNNING"
+
+
+def test_a_server_that_is_gone_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RegistryUnreachableError, match=r"MLflow at http://127\.0\.0\.1:9 does not answer"):
+        end_run("http://127.0.0.1:9", experiment="ends", run_id_tag="x", ending="FAILED")

@@ -1,4 +1,4 @@
-"""Small real models: built with onnx, run with ONNX Runtime."""
+"""Small real models as variants."""
 
 from __future__ import annotations
 
@@ -8,26 +8,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
-from windlass.storage import Reference
-from windlass.variants import ColumnSpec, Origin, Signature, TensorSpec, Variant
+import tiny_models
+from windlass.variants import Signature, TensorSpec, Variant
 
-ORIGIN = Origin(model=Reference(uri="steps/train/k", digest="0" * 64), methods=())
-NUMBERS = Signature(
-    inputs=(TensorSpec(name="input", dtype="float32", shape=(None, 3)),),
-    outputs=(TensorSpec(name="probabilities", dtype="float32", shape=(None, 2)),),
-    columns=tuple(ColumnSpec(name=name, type="number") for name in ("a", "b", "c")),
-    class_names=("no", "yes"),
-)
-MIXED = Signature(
-    inputs=(
-        TensorSpec(name="age", dtype="float32", shape=(None,)),
-        TensorSpec(name="town", dtype="string", shape=(None,)),
-    ),
-    outputs=(TensorSpec(name="value", dtype="float32", shape=(None,)),),
-    columns=(ColumnSpec(name="age", type="number"), ColumnSpec(name="town", type="category")),
-)
+NUMBERS = tiny_models.numbers_signature(("a", "b", "c"), ("no", "yes"))
+MIXED = tiny_models.mixed_signature("town")
 GREY = Signature(
     inputs=(TensorSpec(name="image", dtype="uint8", shape=(None, 2, 3, 1)),),
     outputs=(TensorSpec(name="probabilities", dtype="float32", shape=(None, 2)),),
@@ -50,54 +36,15 @@ def grey() -> Signature:
     return GREY
 
 
-def linear_graph(weight: np.ndarray) -> onnx.ModelProto:
-    """softmax(input @ weight): float32 [B, 3] to [B, 2]."""
-    graph = helper.make_graph(
-        [
-            helper.make_node("MatMul", ["input", "weight"], ["logits"]),
-            helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
-        ],
-        "linear",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["B", 3])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["B", 2])],
-        [numpy_helper.from_array(weight, "weight")],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
-
-
 @pytest.fixture
 def linear_model() -> onnx.ModelProto:
-    return linear_graph(np.array([[1, -1], [0.5, 0], [0, 2]], dtype=np.float32))
+    return tiny_models.linear_model(np.array([[1, -1], [0.5, 0], [0, 2]], dtype=np.float32))
 
 
 @pytest.fixture
 def mixed_model() -> onnx.ModelProto:
-    """age if it is known, else 0; plus the town's number: Oslo 10, any other -1."""
-    graph = helper.make_graph(
-        [
-            helper.make_node("IsNaN", ["age"], ["missing"]),
-            helper.make_node("Where", ["missing", "zero", "age"], ["known"]),
-            helper.make_node(
-                "LabelEncoder",
-                ["town"],
-                ["number"],
-                domain="ai.onnx.ml",
-                keys_strings=["Oslo"],
-                values_floats=[10.0],
-                default_float=-1.0,
-            ),
-            helper.make_node("Add", ["known", "number"], ["value"]),
-        ],
-        "mixed",
-        [
-            helper.make_tensor_value_info("age", TensorProto.FLOAT, ["B"]),
-            helper.make_tensor_value_info("town", TensorProto.STRING, ["B"]),
-        ],
-        [helper.make_tensor_value_info("value", TensorProto.FLOAT, ["B"])],
-        [numpy_helper.from_array(np.zeros(1, dtype=np.float32), "zero")],
-    )
-    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("ai.onnx.ml", 4)]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    """Oslo is 10, any other town -1."""
+    return tiny_models.mixed_model("town", {"Oslo": 10.0}, unseen=-1.0)
 
 
 WriteVariant = Callable[[onnx.ModelProto, Signature], Path]
@@ -119,7 +66,7 @@ def write_variant(tmp_path: Path) -> WriteVariant:
             preprocessing="graph",
             signature=signature,
             files=("model.onnx",),
-            origin=ORIGIN,
+            origin=tiny_models.ORIGIN,
         ).write(directory / "variant.json")
         return directory
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -182,9 +184,19 @@ def test_a_model_whose_answers_are_not_finite_gets_no_golden_examples(
         golden_examples.make(engine, [{"age": 1, "town": "x"}], uncompressed=engine, tolerance=1e-4)
 
 
+@pytest.fixture
+def bounded_memory() -> Iterator[None]:
+    """As in a container: where the kernel promises any amount (overcommit, as on nodes of Kubernetes), filling it
+    would take the machine down."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (16 << 30, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
 @pytest.mark.attack
 def test_a_small_constant_that_asks_for_terabytes_fails_at_once_without_paths(
-    write_variant: WriteVariant, linear_model: onnx.ModelProto, numbers: Signature
+    write_variant: WriteVariant, linear_model: onnx.ModelProto, numbers: Signature, bounded_memory: None
 ) -> None:
     graph = linear_model.graph
     graph.initializer.append(onnx.numpy_helper.from_array(np.array([1 << 40], dtype=np.int64), "length"))
@@ -196,3 +208,29 @@ def test_a_small_constant_that_asks_for_terabytes_fails_at_once_without_paths(
     with pytest.raises(PredictionError) as caught:
         engine.predict(rows_to_tensors(numbers, [[1, 2, 3]]))
     assert "onnxruntime" not in str(caught.value)
+
+
+def test_an_unreasonable_variant_json_is_refused_unread(tmp_path: Path) -> None:
+    with (tmp_path / "variant.json").open("wb") as file:
+        file.truncate((16 << 20) + 1)
+    with pytest.raises(InvalidVariantError, match=r"variant\.json is larger than 16,777,216 bytes; register the model"):
+        open_variant(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"rows": [["x", 1, 2]]}, r"their rows do not fit the signature: row 0, column 'a': 'x' is not"),
+        ({"outputs": {"probabilities": []}}, "probabilities has 0 answers for 1 rows"),
+        ({"outputs": {"probabilities": [[0.5]]}}, "row 0 of probabilities has 2 values, not 1"),
+        ({"outputs": {"probabilities": ["0.5"]}}, "an answer is not a number or a list of numbers"),
+        ({"outputs": {}}, "they are none, or not for the outputs .'probabilities'."),
+    ],
+)
+def test_golden_examples_that_are_not_of_this_model_are_a_mismatch(
+    write_variant: WriteVariant, linear_model: onnx.ModelProto, numbers: Signature, changes: dict[str, Any], says: str
+) -> None:
+    engine = _load(write_variant(linear_model, numbers))
+    good = golden_examples.make(engine, [[1, 2, 3]], uncompressed=engine, tolerance=1e-4)
+    with pytest.raises(GoldenMismatchError, match=f"{says}.*; do not use it here, but register it again"):
+        golden_examples.check(engine, good.model_copy(update=changes))

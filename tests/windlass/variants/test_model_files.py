@@ -15,7 +15,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from windlass.variants._onnx_safety import read_onnx
-from windlass.variants.formats import UnsafeModelError, check_safetensors
+from windlass.variants.formats import UnsafeModelError, check_safetensors, read_bounded
 
 pytestmark = pytest.mark.attack
 
@@ -172,3 +172,11 @@ def test_honest_safetensors_pass_and_cut_or_absurd_ones_do_not(tmp_path: Path) -
     for bad in (content[:-1], content + b"x", b"\xff" * 8 + content, content[:9], b"", b"\x02" + b"\0" * 7 + b"[]"):
         with pytest.raises(UnsafeModelError, match="safetensors"):
             check_safetensors(_write(tmp_path, bad, "bad.safetensors"))
+
+
+def test_a_model_larger_than_what_is_read_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    with path.open("wb") as file:
+        file.truncate(1001)
+    with pytest.raises(UnsafeModelError, match="it is larger than 1,000 bytes"):
+        read_bounded(path, 1000)

@@ -22,10 +22,10 @@ from windlass.data.description import (
     DatasetDescription,
     PixelsTransform,
 )
-from windlass.data.errors import BadFileError, TargetError
+from windlass.data.errors import BadFileError
 from windlass.data.images._folder import FolderReader
 from windlass.data.images._idx import IdxReader
-from windlass.data.images._readers import LABEL, DigitsReader, ImageReader, Images, Labels
+from windlass.data.images._readers import DigitsReader, ImageReader, Images, Labels
 from windlass.data.images._split import TRAIN, Keys, SplitIndices, assign_splits, split_key
 from windlass.data.images.errors import UnusedImageSettingError
 from windlass.data.sources import ResolvedSource
@@ -108,8 +108,6 @@ class _Staged:
                 labels.frombytes(labels_N.tobytes())
                 file.write(np.ascontiguousarray(images_NHWC).data)
                 bar.advance(len(labels_N))
-        if not keys:
-            raise TargetError(LABEL, "no image opens")
         self.keys_N: Keys = np.frombuffer(keys, dtype=np.uint64)
         self.labels_N: Labels = np.frombuffer(labels, dtype=np.int64)
         self.fingerprint = digest_of(

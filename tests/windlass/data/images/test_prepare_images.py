@@ -15,7 +15,7 @@ from PIL import Image
 
 from windlass.data.bundle import Bundle
 from windlass.data.description import SPLITS, DatasetDescription, PixelsTransform, SplitName
-from windlass.data.errors import BadFileError, SplitError, TargetError
+from windlass.data.errors import BadFileError, DataError, SplitError, TargetError
 from windlass.data.images import BadImageError, ImageSizesDifferError
 from windlass.data.images.errors import UnusedImageSettingError
 
@@ -219,7 +219,9 @@ def test_too_few_images_for_a_split_are_refused(prepared: Prepare, write_idx: Wr
     ],
 )
 def test_settings_of_tables_are_refused(prepared: Prepare, settings: dict[str, Any], key: str) -> None:
-    with pytest.raises(UnusedImageSettingError, match=rf"^{key} is for tables"):
+    with pytest.raises(
+        UnusedImageSettingError, match=rf"^{key} is for tables: images have a label and no columns; remove it$"
+    ):
         prepared("sklearn:digits", **settings)
 
 
@@ -277,3 +279,12 @@ def test_an_image_outside_any_class_is_refused(prepared: Prepare, write_folder: 
     Image.new("L", (4, 4)).save(source / "lost.png")
     with pytest.raises(BadFileError, match=r"lost\.png: it lies in no class"):
         prepared(source)
+
+
+def test_images_that_all_turn_out_to_be_cut_off_name_their_class(prepared: Any, write_folder: Any) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (4, 64, 64), dtype=np.uint8)
+    folder = write_folder({"cat": noise, "dog": noise})
+    for path in folder.glob("*/*.png"):
+        path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(DataError, match=r"no image of the class 'cat' opens; repair them or remove the folder"):
+        prepared(folder)

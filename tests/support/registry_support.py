@@ -1,4 +1,4 @@
-"""Real variants, a real MLflow server and a proxy that loses replies, for the tests of the registry."""
+"""Real variants, a real MLflow server and a proxy that loses replies: what tests of the registry need."""
 
 from __future__ import annotations
 
@@ -18,52 +18,23 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from tiny_models import as_model, linear_model, mixed_model, mixed_signature, numbers_signature
 from windlass.registry import FamilyMember, register
 from windlass.registry.config import RegisterConfig
 from windlass.registry.documents import Registration
 from windlass.storage import Reference
-from windlass.variants import ColumnSpec, GoldenExamples, Origin, Signature, TensorSpec, Variant
+from windlass.variants import GoldenExamples, Origin, Signature, TensorSpec, Variant
 
-NUMBERS = Signature(
-    inputs=(TensorSpec(name="input", dtype="float32", shape=(None, 4)),),
-    outputs=(TensorSpec(name="probabilities", dtype="float32", shape=(None, 3)),),
-    columns=tuple(ColumnSpec(name=name, type="number") for name in "abcd"),
-    class_names=("x", "y", "z"),
-)
 IMAGES = Signature(
     inputs=(TensorSpec(name="image", dtype="uint8", shape=(None, 2, 2, 1)),),
     outputs=(TensorSpec(name="probabilities", dtype="float32", shape=(None, 3)),),
     class_names=("x", "y", "z"),
 )
-MIXED = Signature(
-    inputs=(
-        TensorSpec(name="age", dtype="float32", shape=(None,)),
-        TensorSpec(name="color", dtype="string", shape=(None,)),
-    ),
-    outputs=(TensorSpec(name="value", dtype="float32", shape=(None,)),),
-    columns=(ColumnSpec(name="age", type="number"), ColumnSpec(name="color", type="category")),
-)
+_WEIGHT_FC = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32) / 4
 
 
-def _weight() -> Any:
-    return numpy_helper.from_array(np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32) / 4, "weight")
-
-
-def _numbers_graph() -> onnx.GraphProto:
-    return helper.make_graph(
-        [
-            helper.make_node("MatMul", ["input", "weight"], ["logits"]),
-            helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
-        ],
-        "numbers",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["B", 4])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["B", 3])],
-        [_weight()],
-    )
-
-
-def _images_graph() -> onnx.GraphProto:
-    return helper.make_graph(
+def _images_model() -> onnx.ModelProto:
+    graph = helper.make_graph(
         [
             helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
             helper.make_node("Flatten", ["pixels"], ["features"], axis=1),
@@ -73,40 +44,23 @@ def _images_graph() -> onnx.GraphProto:
         "images",
         [helper.make_tensor_value_info("image", TensorProto.UINT8, ["B", 2, 2, 1])],
         [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["B", 3])],
-        [_weight()],
+        [numpy_helper.from_array(_WEIGHT_FC, "weight")],
     )
+    return as_model(graph)
 
 
-def _mixed_graph() -> onnx.GraphProto:
-    encoder = helper.make_node(
-        "LabelEncoder",
-        ["color"],
-        ["code"],
-        domain="ai.onnx.ml",
-        keys_strings=["red", "blue"],
-        values_floats=[1.0, 2.0],
-        default_float=0.0,
-    )
-    return helper.make_graph(
-        [encoder, helper.make_node("Add", ["age", "code"], ["value"])],
-        "mixed",
-        [
-            helper.make_tensor_value_info("age", TensorProto.FLOAT, ["B"]),
-            helper.make_tensor_value_info("color", TensorProto.STRING, ["B"]),
-        ],
-        [helper.make_tensor_value_info("value", TensorProto.FLOAT, ["B"])],
-    )
-
-
-KINDS = {"numbers": (NUMBERS, _numbers_graph), "images": (IMAGES, _images_graph), "mixed": (MIXED, _mixed_graph)}
+KINDS = {
+    "numbers": (numbers_signature("abcd", "xyz"), linear_model(_WEIGHT_FC)),
+    "images": (IMAGES, _images_model()),
+    "mixed": (mixed_signature("color"), mixed_model("color", {"red": 1.0, "blue": 2.0}, unseen=0.0)),
+}
 
 
 def make_variant(directory: Path, kind: str = "numbers") -> Path:
     """A published variant's files, with the winner's measurement.json beside them."""
-    signature, graph = KINDS[kind]
+    signature, model = KINDS[kind]
     directory.mkdir(parents=True)
-    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 3)]
-    onnx.save(helper.make_model(graph(), opset_imports=opsets, ir_version=9), directory / "model.onnx")
+    onnx.save(model, directory / "model.onnx")
     Variant(
         name="int8",
         task="tabular-classification",

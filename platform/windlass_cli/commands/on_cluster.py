@@ -1,0 +1,187 @@
+"""`windlass run --on cluster`, `runs attach` and `runs cancel`: a run that a cluster carries out."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from windlass.cluster.discovery import connect, find_settings
+from windlass.cluster.errors import ApiError, JobRefusedError
+from windlass.cluster.launcher import Launcher
+from windlass.cluster.settings import ClusterSettings
+from windlass.errors import EXIT_FAILURE, InvalidInputError
+from windlass.recipe.inputs import publish_inputs
+from windlass.recipe.load import load_recipe
+from windlass.recipe.resolve import resolve
+from windlass.recipe.runs import finish_run, new_run, read_run
+from windlass.storage import Workspace
+from windlass_cli.commands.run import check_step, command_line
+from windlass_cli.console import print_json, stderr, stdout
+from windlass_cli.defaults import DEFAULT_ROOT
+from windlass_cli.display import open_display
+from windlass_cli.summary import RunSummary, print_summary, summarize
+from windlass_pipelines.cluster import ClusterRun, EventHandler, storage_from_outside
+from windlass_pipelines.local import describe_problem
+from windlass_pipelines.pod import log_document
+
+if TYPE_CHECKING:
+    from kubernetes.client import ApiClient
+
+EXIT_DETACHED = 130
+"""As a shell says of Ctrl-C: this command has ended, the run has not."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """An installation, the root of its runs, and how jobs are started there."""
+
+    settings: ClusterSettings
+    workspace: Workspace
+    api: ApiClient
+    launcher: Launcher
+    options: str
+    """What to type behind a command to mean the same place."""
+
+
+def open_cluster(root: str, *, namespace: str | None, context: str | None) -> Cluster:
+    """Find the installation that is meant; a root that was not chosen is the installation's.
+
+    Raises:
+        NoClusterError, NoInstallationError, SeveralInstallationsError: there is none, or it cannot be told which.
+        InvalidInputError: pods cannot reach the root.
+    """
+    api, default_namespace = connect(context)
+    settings = find_settings(api, namespace or default_namespace)
+    chosen = settings.storage.root if root == DEFAULT_ROOT else root
+    if not chosen.startswith("s3://"):
+        raise InvalidInputError(f"--root {root}: pods cannot reach it; leave it out, or give s3://bucket/prefix")
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    words = [] if namespace is None else ["--namespace", namespace]
+    words += [] if context is None else ["--context", context]
+    words += [] if root == DEFAULT_ROOT else ["--root", root]
+    return Cluster(
+        settings=settings,
+        workspace=Workspace(chosen, s3=storage_from_outside(settings, endpoint)),
+        api=api,
+        launcher=Launcher(api, kind="job"),
+        options=f" {shlex.join(words)}" if words else "",
+    )
+
+
+def run_on_cluster(path: Path, overrides: list[str], *, step: str | None, cluster: Cluster, as_json: bool) -> int:
+    """Start a run in the cluster and follow it; Ctrl-C leaves it running.
+
+    Returns:
+        The exit code of the run, or 130 when Ctrl-C ended the watching.
+
+    Raises:
+        RecipeError: the recipe or an override is wrong, or a cluster cannot honour it; nothing was started.
+        JobRefusedError, ApiError: the cluster did not let it start.
+    """
+    last_step = check_step(step)
+    resolved = resolve(load_recipe(path, overrides), path.parent, place="cluster")
+    workspace = cluster.workspace
+    command = f"{command_line('run', path, overrides, step, DEFAULT_ROOT)} --on cluster{cluster.options}"
+    run_id = new_run(workspace, publish_inputs(resolved, workspace), command=command)
+    run = ClusterRun(cluster.settings, workspace, run_id, last_step)
+    with open_display(as_json=as_json) as display:
+        try:
+            run.start(cluster.launcher, display.show)
+        except (JobRefusedError, ApiError):
+            finish_run(workspace, run_id, EXIT_FAILURE)
+            raise
+        display.show({"kind": "message", "time": time.time(), "text": f"{run_id} is started{cluster.options}"})
+    return follow_run(cluster, run_id, lambda show: run.follow(cluster.launcher, show), as_json=as_json)
+
+
+def attach(run_id: str, cluster: Cluster, *, as_json: bool) -> int:
+    """Follow a run again from its first event on, or show how it ended.
+
+    Raises:
+        RunNotFoundError: no run has this id.
+        JobGoneError: the cluster has removed its Job before the run was done.
+    """
+    record = read_run(cluster.workspace, run_id)
+    if record.exit_code is not None:
+        show_run(cluster, run_id, as_json=as_json)
+        return record.exit_code
+    run = ClusterRun(cluster.settings, cluster.workspace, run_id)
+    return follow_run(cluster, run_id, lambda show: run.follow(cluster.launcher, show), as_json=as_json)
+
+
+def cancel(run_id: str, cluster: Cluster) -> None:
+    """Stop a run; what is done stays, and the same recipe goes on from there.
+
+    Raises:
+        RunNotFoundError: no run has this id.
+    """
+    record = read_run(cluster.workspace, run_id)
+    if record.exit_code is not None:
+        stdout().print(f"{run_id} has ended already: {record.status}", markup=False)
+        return
+    ClusterRun(cluster.settings, cluster.workspace, run_id).cancel(cluster.launcher)
+    again = f"; to go on: {record.command}" if record.command else ""
+    stdout().print(f"{run_id} is cancelled, its pods are being deleted; what is done is kept{again}", markup=False)
+
+
+def follow_run(
+    cluster: Cluster,
+    run_id: str,
+    follow: Callable[[EventHandler], int],
+    *,
+    as_json: bool,
+    log: str | None = None,
+) -> int:
+    """Show a run's events as `follow` hands them on, then its result; Ctrl-C ends the watching only."""
+    try:
+        with open_display(as_json=as_json) as display:
+            code = follow(display.show)
+    except KeyboardInterrupt:
+        stderr().print(
+            f"{run_id} goes on in the cluster\n"
+            f"to follow it again: windlass runs attach {run_id}{cluster.options}\n"
+            f"to stop it: windlass runs cancel {run_id}{cluster.options}",
+            markup=False,
+        )
+        return EXIT_DETACHED
+    show_run(cluster, run_id, as_json=as_json, log=log)
+    return code
+
+
+def show_run(cluster: Cluster, run_id: str, *, as_json: bool, log: str | None = None) -> None:
+    """The result of a run, and what went wrong.
+
+    Args:
+        log: where all that its steps said is found; default: below the root.
+    """
+    workspace, settings = cluster.workspace, cluster.settings
+    summary = summarize(workspace, run_id, root=workspace.uri)
+    summary = summary.model_copy(update={"next": _next(summary, settings)})
+    log = log or f"{workspace.uri}/{log_document(run_id)}"
+    text = (workspace.read_document(log_document(run_id)) or b"").decode(errors="replace")
+    problem = describe_problem(workspace, run_id, summary.run.exit_code or 0, log=text, log_name=log)
+    if as_json:
+        print_json({**summary.model_dump(mode="json"), "problem": problem, "log": log})
+        return
+    print_summary(stdout(), summary)
+    if problem is not None:
+        stderr().print(
+            f"error: {problem}\nto go on: {summary.run.command}\nall that the steps said: {log}", markup=False
+        )
+
+
+def _next(summary: RunSummary, settings: ClusterSettings) -> tuple[str, ...]:
+    """The gateway of the installation serves the version by itself."""
+    if summary.registration is None:
+        return ()
+    name = summary.registration.model
+    service = settings.gateway_uri.removeprefix("http://").split(".")[0]
+    return (
+        f"kubectl --namespace {settings.namespace} port-forward service/{service} 8080",
+        f"curl http://127.0.0.1:8080/v1/models/{name}",
+    )

@@ -1,0 +1,98 @@
+"""A run belongs to the cluster: it outlives who started it, is found again, is stopped, and says what went wrong."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from cluster_installation import Installation
+from cluster_runs import WINE, Typist
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+
+GONE_WITHIN_S = 60
+LONG_WINE = WINE.replace("epochs: 3", "epochs: 4000")
+
+
+def pods_of_runs(installation: Installation) -> list[str]:
+    pods = installation.get("pods", "-l", "app.kubernetes.io/managed-by=windlass")["items"]
+    return [str(pod["metadata"]["name"]) for pod in pods]
+
+
+def wait_until(holds: Callable[[], bool], what: str) -> None:
+    deadline_s = time.monotonic() + GONE_WITHIN_S
+    while not holds():
+        assert time.monotonic() < deadline_s, f"not after {GONE_WITHIN_S} s: {what}"
+        time.sleep(0.5)
+
+
+def test_a_run_outlives_the_command_that_started_it_and_can_be_attached(typist: Typist) -> None:
+    (typist.directory / "wine.yaml").write_text(WINE)
+    process, run_id = typist.start_and_wait_for("wine.yaml", '"step": "prepare", "status": "finished"')
+    process.kill()
+    process.communicate()
+    result = typist.run("runs", "attach", run_id, *typist.place)
+    assert result["run"]["status"] == "succeeded"
+    assert result["registration"]["version"] == 1
+    again = typist.run("runs", "attach", run_id, *typist.place)
+    assert again["run"] == result["run"]
+
+
+def test_a_replaced_run_pod_adopts_the_training_and_registers_one_version(
+    typist: Typist, installation: Installation
+) -> None:
+    (typist.directory / "wine.yaml").write_text(WINE.replace("epochs: 3", "epochs: 150"))
+    process, run_id = typist.start_and_wait_for("wine.yaml", "2 of 2 pods run")
+    uids = {job["metadata"]["uid"] for job in installation.get("pytorchjobs")["items"]}
+    installation.kubectl("delete", "pod", "-l", f"batch.kubernetes.io/job-name={typist.job(run_id)}", "--force")
+    out, err = process.communicate(timeout=280)
+    assert process.returncode == 0, err[-4000:]
+    assert "adopted the PyTorchJob" in err
+    assert {job["metadata"]["uid"] for job in installation.get("pytorchjobs")["items"]} >= uids
+    result = typist.run("runs", "attach", run_id, *typist.place)
+    assert [step["step"] for step in result["run"]["steps"]].count("train") == 1
+    assert out
+
+
+def test_a_cancelled_run_leaves_no_pod_and_goes_on_from_where_it_was(
+    typist: Typist, installation: Installation, cached_steps: Callable[[dict[str, Any]], dict[str, bool]]
+) -> None:
+    (typist.directory / "wine.yaml").write_text(LONG_WINE)
+    before = set(pods_of_runs(installation))
+    process, run_id = typist.start_and_wait_for("wine.yaml", "2 of 2 pods run")
+    said = typist.start("runs", "cancel", run_id, *typist.place).communicate(timeout=60)[0]
+    assert "what is done is kept; to go on: windlass run wine.yaml --on cluster" in said
+    process.communicate(timeout=120)
+    assert process.returncode != 0
+    wait_until(lambda: not set(pods_of_runs(installation)) - before, "the pods of the run are gone")
+    shown = typist.run("runs", "attach", run_id, *typist.place, expect=75)
+    assert shown["run"]["status"] == "interrupted"
+    again = typist.on_cluster("wine.yaml", "--step", "prepare")
+    assert cached_steps(again) == {"prepare": True}
+
+
+def test_a_mistake_in_the_data_ends_the_run_with_its_message_and_code(typist: Typist) -> None:
+    (typist.directory / "ill.csv").write_text("a,y\n" + "\n".join(f"{n},only" for n in range(60)) + "\n")
+    recipe = WINE.replace('{source: "sklearn:wine"}', "{source: ill.csv, target: y}")
+    (typist.directory / "ill.yaml").write_text(recipe)
+    result = typist.on_cluster("ill.yaml", expect=2)
+    assert result["problem"].startswith("step prepare: ")
+    assert "only" in result["problem"]
+    assert result["run"]["status"] == "failed"
+
+
+def test_what_a_cluster_cannot_honour_is_refused_by_name_before_anything_starts(
+    typist: Typist, installation: Installation
+) -> None:
+    (typist.directory / "wine.yaml").write_text(WINE)
+    before = pods_of_runs(installation)
+    words = ("--set", "resources.cluster.worker.processes=3", "--set", "resources.cluster.worker.gpus=1")
+    process = typist.start("run", "wine.yaml", "--on", "cluster", *typist.place, *words)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "resources.cluster.worker.processes: 3: train.num_workers, 2, is not a multiple of it" in err
+    assert "resources.cluster.worker.gpus: 1: each of the 3 processes of a pod uses one" in err
+    assert pods_of_runs(installation) == before

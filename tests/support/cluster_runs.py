@@ -1,0 +1,90 @@
+"""`windlass run --on cluster` as a user types it, in a directory and with a root of the test's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster_installation import Installation
+
+from windlass.cluster.settings import ClusterSettings
+from windlass.storage import Workspace
+from windlass_pipelines.cluster import job_name, storage_from_outside
+
+WINE = """\
+name: wine
+task: tabular-classification
+data: {source: "sklearn:wine"}
+model: {architecture: linear}
+train: {epochs: 3, global_batch_size: 32, num_workers: 2}
+evaluate: {latency_seconds: 0.05, bootstrap: 20}
+resources: {cluster: {worker: {cpu: 0.1, memory: 1GB}, step: {cpu: 0.1}}}
+"""
+
+
+@dataclass
+class Typist:
+    """Types commands in one directory, for one root below the installation's bucket."""
+
+    installation: Installation
+    directory: Path
+    prefix: str
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> ClusterSettings:
+        return self.installation.settings
+
+    @property
+    def root(self) -> str:
+        return f"{self.settings.storage.root}/{self.prefix}"
+
+    @property
+    def workspace(self) -> Workspace:
+        return Workspace(self.root, self.directory / ".windlass", s3=storage_from_outside(self.settings, None))
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        return "--namespace", self.settings.namespace, "--root", self.root
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "windlass_cli", *words],
+            cwd=self.directory,
+            env={**os.environ, "MLFLOW_TRACKING_URI": "", **self.environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *words: str, expect: int = 0) -> dict[str, Any]:
+        """A command with --json to its end."""
+        process = self.start(*words, "--json")
+        out, err = process.communicate(timeout=280)
+        assert process.returncode == expect, f"{out}\n{err[-6000:]}"
+        result: dict[str, Any] = json.loads(out)
+        return result
+
+    def on_cluster(self, recipe: str, *words: str, expect: int = 0) -> dict[str, Any]:
+        return self.run("run", recipe, "--on", "cluster", *self.place, *words, expect=expect)
+
+    def start_and_wait_for(self, recipe: str, text: str) -> tuple[subprocess.Popen[str], str]:
+        """Start a run on the cluster; returns once its events contain `text`, with the run's id."""
+        process = self.start("run", recipe, "--on", "cluster", *self.place, "--json")
+        assert process.stderr is not None
+        seen: list[str] = []
+        for line in process.stderr:
+            seen.append(line)
+            if text in line:
+                return process, str(json.loads(seen[0])["text"]).split()[0]
+        pytest.fail(f"the run ended before it said {text!r}:\n{''.join(seen)[-4000:]}")
+
+    def job(self, run_id: str) -> str:
+        return job_name(self.root, run_id)
