@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -97,6 +98,7 @@ def _fail(workspace: Workspace, run_id: str, step: str, error: WindlassError) ->
     details = {"type": type(error).__name__, "message": str(error), "exit_code": error.exit_code, "step": step}
     workspace.write_document(f"runs/{run_id}/error.json", json.dumps(details, indent=2).encode())
     progress.emit("step", step=step, status="failed", error=details)
+    sys.stderr.write(f"{step} failed: {error}\n")  # the log of a pod has no other word of it
     raise SystemExit(error.exit_code) from None
 
 

@@ -12,7 +12,7 @@ import json
 import sys
 from typing import Any
 
-from windlass.recipe.runs import hold_run
+from windlass.recipe.runs import hold_run, reopen_run
 from windlass.storage import Workspace
 from windlass_pipelines.local import LOG_NAME, run_locally
 from windlass_pipelines.request import STEPS
@@ -26,6 +26,7 @@ def main() -> int:
     parser.add_argument("--last-step", choices=STEPS, default=STEPS[-1])
     arguments = parser.parse_args()
     workspace = Workspace(arguments.root)
+    reopen_run(workspace, arguments.run_id)
     with hold_run(workspace, arguments.run_id):
         outcome = run_locally(workspace, arguments.run_id, last_step=arguments.last_step, on_event=_print)
     workspace.write_document(log_document(arguments.run_id), outcome.log.read_bytes())

@@ -6,14 +6,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cluster_installation import Installation
 
+from cluster_installation import Installation
 from windlass.cluster.settings import ClusterSettings
 from windlass.storage import Workspace
 from windlass_pipelines.cluster import job_name, storage_from_outside

@@ -99,6 +99,12 @@ def hold_run(workspace: Workspace, run_id: str) -> Iterator[None]:
         yield
 
 
+def reopen_run(workspace: Workspace, run_id: str) -> None:
+    """Say that a run is running, also if a process that was told to stop has closed it: another one goes on with it."""
+    changes = {"status": "running", "exit_code": None, "finished": None}
+    _write(workspace, _read(workspace, run_id).model_copy(update=changes))
+
+
 def record_step(workspace: Workspace, run_id: str, result: StepResult) -> None:
     """Add a finished step; steps of one run follow each other, so there is one writer at a time.
 

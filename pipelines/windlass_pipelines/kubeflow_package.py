@@ -1,0 +1,98 @@
+"""The pipeline of one run as Kubeflow Pipelines gets it: with what its recipe and the installation ask for."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kfp import compiler, kubernetes
+
+from windlass.cluster.settings import SETTINGS_VARIABLE, ClusterSettings
+from windlass.recipe.model import ClusterResources
+from windlass_pipelines.cluster import RUN_ANNOTATION
+from windlass_pipelines.recipe_pipeline import recipe_pipeline
+
+_LABELS = {"app.kubernetes.io/managed-by": "windlass", "windlass.io/part": "step"}
+_VARIABLE = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
+
+
+def compile_run(
+    settings: ClusterSettings,
+    asked: ClusterResources,
+    run_id: str,
+    *,
+    last_step: str,
+    env_secrets: Mapping[str, Sequence[str]],
+) -> dict[str, Any]:
+    """The pipeline up to and including `last_step`, with the resources of one recipe.
+
+    Args:
+        asked: what the recipe asks of a cluster; the training job takes its own part from the recipe.
+        env_secrets: of each Secret that the recipe names, its keys: Kubeflow Pipelines sets single variables only.
+
+    Returns:
+        What the API takes as `pipeline_spec`: a document with `pipeline_spec` and `platform_spec`.
+    """
+    pipeline = recipe_pipeline(last_step, _adapter(settings, asked, run_id, env_secrets))
+    with tempfile.TemporaryDirectory() as temporary:
+        package = Path(temporary) / "pipeline.yaml"
+        compiler.Compiler().compile(pipeline, str(package))
+        pipeline_spec, platform_spec = yaml.safe_load_all(package.read_text(encoding="utf-8"))
+    return {"pipeline_spec": pipeline_spec, "platform_spec": platform_spec}
+
+
+def _adapter(
+    settings: ClusterSettings, asked: ClusterResources, run_id: str, env_secrets: Mapping[str, Sequence[str]]
+) -> Callable[[Any], None]:
+    """The CPU is a request and memory a limit, as of every pod of ours; what trains gets its own in its job."""
+    variables = {
+        "HOME": "/tmp",  # noqa: S108  (where any user can write)
+        "PYTHONUNBUFFERED": "1",
+        **settings.storage_environment(),
+        "MLFLOW_TRACKING_URI": settings.tracking_uri,
+        SETTINGS_VARIABLE: settings.model_dump_json(),
+    }
+
+    def adapt(task: Any) -> None:
+        task.set_container_image(settings.image)
+        task.set_cpu_request(f"{asked.step.cpu:g}")
+        task.set_memory_request(str(asked.step.memory)).set_memory_limit(str(asked.step.memory))
+        for name, value in variables.items():
+            task.set_env_variable(name, value)
+        _add_secrets(task, settings, env_secrets, reserved=frozenset(variables))
+        _place(task, settings, asked)
+        for label, value in {**_LABELS, "windlass.io/step": task.name}.items():
+            kubernetes.add_pod_label(task, label, value)
+        kubernetes.add_pod_annotation(task, RUN_ANNOTATION, run_id)
+        kubernetes.set_security_context(task, run_as_user=settings.user_id, run_as_non_root=True)
+
+    return adapt
+
+
+def _add_secrets(
+    task: Any, settings: ClusterSettings, env_secrets: Mapping[str, Sequence[str]], *, reserved: frozenset[str]
+) -> None:
+    """Keys as `envFrom` takes them: what is no variable's name, and what is set by its name already, is left out."""
+    credentials = settings.storage_credentials()
+    taken = reserved | {variable.name for variable in credentials}
+    for secret, keys in env_secrets.items():
+        wanted = {key: key for key in keys if _VARIABLE.fullmatch(key) and key not in taken}
+        kubernetes.use_secret_as_env(task, secret, wanted)
+    for variable in credentials:
+        kubernetes.use_secret_as_env(task, variable.secret, {variable.key: variable.name}, optional=variable.optional)
+
+
+def _place(task: Any, settings: ClusterSettings, asked: ClusterResources) -> None:
+    for label, value in asked.node_selector.items():
+        kubernetes.add_node_selector(task, label, value)
+    for toleration in asked.tolerations:
+        kubernetes.add_toleration(
+            task, key=toleration.key, operator=toleration.operator, value=toleration.value, effect=toleration.effect
+        )
+    kubernetes.set_image_pull_policy(task, asked.image_pull_policy or settings.image_pull_policy)
+    if settings.image_pull_secrets:
+        kubernetes.set_image_pull_secrets(task, list(settings.image_pull_secrets))
