@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -15,6 +15,7 @@ from windlass.cluster.kinds import Resource
 _GPU = "nvidia.com/gpu"
 _QUOTA_NAMES = {"cpu": "requests.cpu", "memory": "requests.memory"}
 """Two names for one thing."""
+_NODES_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,11 @@ class _Room:
         return f"{self.node} has {self.cpu:.2f} cores and {self.memory / 10**9:.1f} GB"
 
 
-def check_nodes(rest: Rest, cpu: str, memory: str) -> Finding:
-    """Whether some node has room now for a pod of this size, by what the pods on it ask for.
+def check_nodes(rest: Rest, pods: Sequence[tuple[str, str]]) -> Finding:
+    """Whether the nodes have room now for these pods at once, by what the pods on them ask for.
 
     Args:
-        cpu, memory: what the pod asks for, as Kubernetes writes quantities.
+        pods: the cores and the memory that each asks for, as Kubernetes writes quantities.
     """
     from kubernetes.utils.quantity import parse_quantity
 
@@ -46,17 +47,28 @@ def check_nodes(rest: Rest, cpu: str, memory: str) -> Finding:
         return Finding("nodes", "warning", unseen, "nothing, if the pods of runs do not wait")
     if not rooms:
         return Finding("nodes", "problem", "no node takes pods without a toleration", "kubectl describe nodes")
-    fitting = [each for each in rooms if each.cpu >= parse_quantity(cpu) and each.memory >= parse_quantity(memory)]
-    if fitting:
-        return Finding("nodes", "ok", f"{max(fitting, key=lambda each: each.cpu)} free")
-    most = max(rooms, key=lambda each: (each.memory >= parse_quantity(memory), each.cpu))
-    asked = f"{cpu} cores and {parse_quantity(memory) / 10**9:.1f} GB"
+    found = "; ".join(map(str, rooms[:_NODES_SHOWN])) + " left"
+    asked = [(parse_quantity(cpu), parse_quantity(memory)) for cpu, memory in pods]
+    if _fit(rooms, asked):
+        return Finding("nodes", "ok", found)
+    needs = ", ".join(f"{cpu:g} cores and {memory / 10**9:.1f} GB" for cpu, memory in asked)
     return Finding(
         "nodes",
         "warning",
-        f"a run's pod asks for {asked} by default and would wait: {most} free",
-        "windlass run … --set resources.cluster.step.cpu=0.5, or another node; kubectl describe nodes says who has it",
+        f"pods of a default run ask for {needs} at once and would wait: {found}",
+        "windlass run … --set resources.cluster.worker.cpu=0.25, or another node (kubectl describe nodes)",
     )
+
+
+def _fit(rooms: Sequence[_Room], pods: Sequence[tuple[Decimal, Decimal]]) -> bool:
+    """The largest first, each where most is left."""
+    left = [[room.cpu, room.memory] for room in rooms]
+    for cpu, memory in sorted(pods, reverse=True):
+        room = max(left, key=lambda each: (each[1] >= memory, each[0]))
+        room[0], room[1] = room[0] - cpu, room[1] - memory
+        if min(room) < 0:
+            return False
+    return True
 
 
 def _rooms(rest: Rest) -> Iterator[_Room]:

@@ -2,40 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
-import json
 import os
 import platform
 import shutil
 import socket
 import subprocess
 import urllib.error
-import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import windlass
+from windlass.cluster.checks import Finding
 from windlass.errors import EXIT_FAILURE
 from windlass.registry.redaction import redact
 from windlass.registry.tracking import default_tracking_uri, sqlite_path
-from windlass.schema import Section, format_size
+from windlass.schema import format_size
 from windlass.storage import Workspace
 from windlass_cli.console import print_json, stdout, table
 from windlass_cli.defaults import DEFAULT_PORT
+from windlass_pipelines.probe import ask_tracking_server
 
 _EXTRAS = ("train", "pipelines", "gateway")
 _NEEDED_MEMORY_BYTES = 2 * 10**9
 _NEEDED_DISK_BYTES = 2 * 10**9
 _TIMEOUT_S = 5.0
-
-
-class Check(Section):
-    """One thing that was looked at."""
-
-    name: str
-    status: Literal["ok", "warning", "problem"]
-    found: str
-    action: str = ""
 
 
 def check_all(root: str, tracking_uri: str | None, *, as_json: bool) -> int:
@@ -51,29 +43,34 @@ def check_all(root: str, tracking_uri: str | None, *, as_json: bool) -> int:
         _pss(),
         _mlflow(tracking_uri or default_tracking_uri(local)),
     ]
+    return show(checks, as_json=as_json)
+
+
+def show(findings: Sequence[Finding], *, as_json: bool) -> int:
+    """What was found, as a table or for machines; 1 if a problem was found, else 0."""
     if as_json:
-        print_json([check.model_dump() for check in checks])
+        print_json([dataclasses.asdict(finding) for finding in findings])
     else:
-        rows = [(check.name, check.status, check.found, check.action) for check in checks]
+        rows = [(each.name, each.status, each.found, each.action) for each in findings]
         stdout().print(table(("what", "status", "found", "what to do"), rows))
-    return EXIT_FAILURE if any(check.status == "problem" for check in checks) else 0
+    return EXIT_FAILURE if any(each.status == "problem" for each in findings) else 0
 
 
-def _python() -> Check:
+def _python() -> Finding:
     found = (
         f"windlass {windlass.__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
     )
-    return Check(name="versions", status="ok", found=found)
+    return Finding(name="versions", status="ok", found=found)
 
 
-def _packages(extra: str) -> Check:
+def _packages(extra: str) -> Finding:
     """The packages of one role, compared with the versions that this one was tested with."""
     name = f"packages: {extra}"
     action = f"pip install -U 'windlass[{extra}]'"
     try:
         from packaging.requirements import Requirement
     except ImportError:  # every role brings it
-        return Check(name=name, status="warning", found="not installed", action=action)
+        return Finding(name=name, status="warning", found="not installed", action=action)
     wrong, found = [], []
     for text in importlib.metadata.requires("windlass") or []:
         requirement = Requirement(text)
@@ -90,67 +87,67 @@ def _packages(extra: str) -> Check:
             wrong.append(f"{requirement.name} {version} is not {requirement.specifier}")
         found.append(f"{requirement.name} {version}")
     if wrong:
-        return Check(name=name, status="warning", found=", ".join(wrong), action=action)
-    return Check(name=name, status="ok", found=", ".join(found))
+        return Finding(name=name, status="warning", found=", ".join(wrong), action=action)
+    return Finding(name=name, status="ok", found=", ".join(found))
 
 
-def _memory() -> Check:
+def _memory() -> Finding:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limit = Path("/sys/fs/cgroup/memory.max")
     if limit.is_file() and (text := limit.read_text().strip()).isdigit():
         total = min(total, int(text))
     found = f"{format_size(total)}, {os.cpu_count()} cores"
     if total < _NEEDED_MEMORY_BYTES:
-        return Check(
+        return Finding(
             name="memory",
             status="warning",
             found=found,
             action=f"runs want {format_size(_NEEDED_MEMORY_BYTES)}; set resources.memory and train.num_workers lower",
         )
-    return Check(name="memory", status="ok", found=found)
+    return Finding(name="memory", status="ok", found=found)
 
 
-def _disk(local: Path) -> Check:
+def _disk(local: Path) -> Finding:
     existing = next(parent for parent in (local, *local.parents) if parent.exists())
     free = shutil.disk_usage(existing).free
     found = f"{format_size(free)} free at {existing}"
     if not os.access(existing, os.W_OK):
-        return Check(
+        return Finding(
             name="disk", status="problem", found=f"{existing} cannot be written", action="choose another --root"
         )
     if free < _NEEDED_DISK_BYTES:
-        return Check(name="disk", status="warning", found=found, action="make room, or choose another --root")
-    return Check(name="disk", status="ok", found=found)
+        return Finding(name="disk", status="warning", found=found, action="make room, or choose another --root")
+    return Finding(name="disk", status="ok", found=found)
 
 
-def _port() -> Check:
+def _port() -> Finding:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", DEFAULT_PORT))
         except OSError as error:
-            return Check(
+            return Finding(
                 name="port",
                 status="warning",
                 found=f"{DEFAULT_PORT}: {error.strerror}",
                 action="stop what listens there, or `windlass serve MODEL --port 9000`",
             )
-    return Check(name="port", status="ok", found=f"{DEFAULT_PORT} is free")
+    return Finding(name="port", status="ok", found=f"{DEFAULT_PORT} is free")
 
 
-def _gpu() -> Check:
+def _gpu() -> Finding:
     if shutil.which("nvidia-smi") is None:
-        return Check(name="gpu", status="ok", found="none; training and serving use the CPU")
+        return Finding(name="gpu", status="ok", found="none; training and serving use the CPU")
     command = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     try:
         found = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True).stdout.strip()
     except (subprocess.SubprocessError, OSError) as error:
-        return Check(name="gpu", status="warning", found=f"nvidia-smi: {error}", action="reinstall the NVIDIA driver")
+        return Finding(name="gpu", status="warning", found=f"nvidia-smi: {error}", action="reinstall the NVIDIA driver")
     if _torch_version().endswith("+cpu"):
-        return Check(
+        return Finding(
             name="gpu", status="warning", found=f"{found}; torch is built for CPU", action="install torch for CUDA"
         )
-    return Check(name="gpu", status="ok", found=found)
+    return Finding(name="gpu", status="ok", found=found)
 
 
 def _torch_version() -> str:
@@ -160,10 +157,10 @@ def _torch_version() -> str:
         return ""
 
 
-def _pss() -> Check:
+def _pss() -> Finding:
     if Path("/proc/self/smaps_rollup").exists():
-        return Check(name="memory figures", status="ok", found="PSS")
-    return Check(
+        return Finding(name="memory figures", status="ok", found="PSS")
+    return Finding(
         name="memory figures",
         status="warning",
         found="this system has no PSS",
@@ -171,30 +168,19 @@ def _pss() -> Check:
     )
 
 
-def _mlflow(tracking_uri: str) -> Check:
+def _mlflow(tracking_uri: str) -> Finding:
     if (database := sqlite_path(tracking_uri)) is not None:
         found = str(database) if database.exists() else f"{database}, made by the first run"
-        return Check(name="mlflow", status="ok", found=found)
+        return Finding(name="mlflow", status="ok", found=found)
     if not tracking_uri.startswith(("http://", "https://")):
-        return Check(name="mlflow", status="ok", found=f"{redact(tracking_uri)}, not asked")
+        return Finding(name="mlflow", status="ok", found=f"{redact(tracking_uri)}, not asked")
     try:
-        return Check(name="mlflow", status="ok", found=_ask_server(tracking_uri))
+        ask_tracking_server(tracking_uri, _TIMEOUT_S)
     except (urllib.error.URLError, OSError, ValueError) as error:
-        return Check(
+        return Finding(
             name="mlflow",
             status="problem",
             found=f"{redact(tracking_uri)}: {error}",
             action="start the server and its database, or correct MLFLOW_TRACKING_URI",
         )
-
-
-def _ask_server(uri: str) -> str:
-    """A call that reads the database: /health says 200 even when it is down."""
-    request = urllib.request.Request(  # noqa: S310 - http or https, checked by the caller
-        f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search",
-        data=json.dumps({"max_results": 1}).encode(),
-        headers={"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as reply:  # noqa: S310
-        json.load(reply)
-    return f"{redact(uri)} answers"
+    return Finding(name="mlflow", status="ok", found=f"{redact(tracking_uri)} answers")
