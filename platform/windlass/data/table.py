@@ -193,7 +193,8 @@ class _Preparation:
         schema = pa.schema([*fields, (self.plan.target.name, pa.float64() if names is None else pa.int64())])
         target = "target" if names is None else _class_index(names)
         selected = ", ".join(column.sql for column in features)
-        query = f"SELECT {selected}, {target} AS target, split FROM {divided}"
+        # One order for every engine, thread and place of the source: it decides which rows share a training batch.
+        query = f"SELECT {selected}, {target} AS target, split FROM {divided} ORDER BY digest"
         counts = {split: np.zeros(len(names or ()), np.int64) for split in SPLITS}
         with BundleWriter(self.output, schema) as writer:
             for batch in self.engine.stream(query, _BATCH_ROWS):
