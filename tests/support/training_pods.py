@@ -23,7 +23,7 @@ from botocore.config import Config
 from windlass.models.spec import ModelSpec
 from windlass.storage import Workspace
 from windlass.training.config import TrainConfig
-from windlass.training.documents import PodEnding, PodTrainRequest, ending_name, request_name
+from windlass.training.documents import PodEnding, PodTrainRequest, Training, ending_name, request_name
 
 KEY = "0123456789abcdef0123456789abcdef"
 
@@ -85,12 +85,16 @@ class PodRuns:
         self.checkpoint_directory: Path | None = None
 
     def request(self, task: str, spec: ModelSpec, dataset: Path, module: Path | None = None) -> None:
-        request = PodTrainRequest(
+        training = Training(
             config=self.config,
             task=task,
             spec=spec,
             dataset=self.workspace.publish("steps/prepare/data", dataset),
             module=self.workspace.put_input(module) if module else None,
+            key=KEY,
+        )
+        request = PodTrainRequest(
+            training=training,
             workers_per_pod=1,
             threads=1,
             checkpoint_directory=self.checkpoint_directory,

@@ -73,6 +73,7 @@ def prepare(resolved: ResolvedRecipe, workspace: Workspace) -> StepResult:
 def train(resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference, *, run_id: str) -> StepResult:
     """Train the model on the bundle, from its newest checkpoint if there is one: here, or as a job of the cluster."""
     from windlass.models import make_spec
+    from windlass.training.documents import Training
     from windlass.training.place import find_place
 
     recipe, task, module = resolved.recipe, get_task(resolved.recipe.task), resolved.module
@@ -92,15 +93,10 @@ def train(resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference, *,
         spec=spec.model_dump(mode="json"),
         train=recipe.train.model_dump(mode="json", exclude={"num_workers", "keep_checkpoints"}),
     )
-    reference, cached = find_place(threads=_threads(resolved), pods=_training_pods(resolved)).train(
-        recipe.train,
-        task=task.name,
-        spec=spec,
-        module=published,
-        dataset=dataset,
-        workspace=workspace,
-        key=key,
-        watch=lambda work: _mirrored_metrics(resolved, workspace, run_id, work),
+    training = Training(config=recipe.train, task=task.name, spec=spec, module=published, dataset=dataset, key=key)
+    place = find_place(threads=_threads(resolved), pods=_training_pods(resolved))
+    reference, cached = place.train(
+        training, workspace, watch=lambda work: _mirrored_metrics(resolved, workspace, run_id, work)
     )
     summary = summarize_model(workspace.fetch(reference))
     return StepResult(step="train", key=key, reference=reference, cached=cached, summary=summary)

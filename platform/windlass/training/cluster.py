@@ -16,11 +16,10 @@ from windlass.cluster.jobs import Claim, DistributedJob, Owner, PullPolicy, Reso
 from windlass.cluster.launcher import Launcher
 from windlass.cluster.settings import ClusterSettings
 from windlass.errors import InvalidInputError, WindlassError
-from windlass.models.spec import ModelSpec
 from windlass.schema import format_size
 from windlass.storage import Reference, Workspace
 from windlass.training.config import TrainConfig
-from windlass.training.documents import PodEnding, PodTrainRequest, ending_name, request_name
+from windlass.training.documents import PodEnding, PodTrainRequest, Training, ending_name, request_name
 from windlass.training.errors import (
     TrainingInterruptedError,
     TrainingMemoryError,
@@ -66,14 +65,9 @@ class NotPublishedError(WindlassError):
 
 
 def train_on_cluster(
-    config: TrainConfig,
-    *,
-    task: str,
-    spec: ModelSpec,
-    module: Reference | None,
-    dataset: Reference,
+    training: Training,
     workspace: Workspace,
-    key: str,
+    *,
     work: Path,
     settings: ClusterSettings,
     pods: TrainingPods,
@@ -83,7 +77,6 @@ def train_on_cluster(
     """Train in pods until the model is published under `steps/train/<key>/`; adopts the job if it is there already.
 
     Args:
-        module: the user's source file, published, if `spec` names a class of it.
         work: gets history.jsonl and steps.jsonl as they grow.
         owner: of the job, which is deleted with it.
 
@@ -93,24 +86,20 @@ def train_on_cluster(
         WorkerLostError, CheckpointSpaceError, CorruptedError: as of a training on this machine.
         JobError: what only a cluster can do to it.
     """
-    job = describe_job(config, workspace.uri, key, settings=settings, pods=pods, owner=owner)
+    job = describe_job(training.config, workspace.uri, training.key, settings=settings, pods=pods, owner=owner)
     request = PodTrainRequest(
-        config=config,
-        task=task,
-        spec=spec,
-        dataset=dataset,
-        module=module,
+        training=training,
         workers_per_pod=pods.processes,
         threads=max(1, int(pods.cpu / pods.processes)),
         checkpoint_directory=Path(_CHECKPOINTS_PATH) if pods.checkpoint_claim else None,
     )
-    workspace.delete_document(ending_name(key))
-    workspace.write_document(request_name(key), request.model_dump_json(indent=2).encode())
+    workspace.delete_document(ending_name(training.key))
+    workspace.write_document(request_name(training.key), request.model_dump_json(indent=2).encode())
     # A job that has succeeded stays for a while, also when somebody has removed its model meanwhile.
     for _ in range(2):
         _run(launcher, job, work)
-        if (reference := workspace.find("train", key)) is not None:
-            _clear_checkpoints(workspace, key)
+        if (reference := workspace.find("train", training.key)) is not None:
+            _clear_checkpoints(workspace, training.key)
             return reference
         launcher.delete(job.name, job.namespace)
     raise NotPublishedError(job.name, workspace.uri)

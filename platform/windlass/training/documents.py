@@ -95,16 +95,24 @@ class Failures(Document):
     workers: tuple[WorkerFailure, ...]
 
 
+class Training(Section):
+    """One training, wherever it runs: `config.num_workers` workers make the model of `spec` on a published dataset."""
+
+    config: TrainConfig
+    task: str
+    spec: ModelSpec
+    module: Reference | None
+    """The user's own source file, published, if `spec` names a class of it."""
+    dataset: Reference
+    key: str
+    """The model is published under `<root>/steps/train/<key>/`."""
+
+
 class PodTrainRequest(Document):
     """What each pod of a training job is told to do: `<root>/jobs/train/<key>/request.json`."""
 
     format_version: Literal[1] = 1
-    config: TrainConfig
-    task: str
-    spec: ModelSpec
-    dataset: Reference
-    module: Reference | None
-    """The user's own source file, if `spec` names a class of it."""
+    training: Training
     workers_per_pod: int
     threads: int
     """Of one worker."""

@@ -1,7 +1,7 @@
 """Where a step trains, behind one interface: with torchrun on this machine, or as a job of the cluster.
 
 place = find_place(threads=4, pods=TrainingPods(...))
-reference, was_there = place.train(config, task=..., ...)
+reference, was_there = place.train(Training(...), workspace, watch)
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from windlass.cluster.settings import ClusterSettings
-from windlass.models.spec import ModelSpec
 from windlass.storage import Reference, Workspace
-from windlass.training.config import TrainConfig
+from windlass.training.documents import Training
 from windlass.training.launcher import find_module, train
 
 if TYPE_CHECKING:
@@ -33,24 +32,8 @@ Watch = Callable[[Path], AbstractContextManager[object]]
 class Place(Protocol):
     """Trains and publishes once."""
 
-    def train(
-        self,
-        config: TrainConfig,
-        *,
-        task: str,
-        spec: ModelSpec,
-        module: Reference | None,
-        dataset: Reference,
-        workspace: Workspace,
-        key: str,
-        watch: Watch,
-    ) -> tuple[Reference, bool]:
-        """Train `config.num_workers` workers from the newest checkpoint on, unless the model is published already.
-
-        Args:
-            module: the user's source file, published, if `spec` names a class of it.
-            dataset: a published dataset bundle.
-            key: the model is published under `<root>/steps/train/<key>/`.
+    def train(self, training: Training, workspace: Workspace, watch: Watch) -> tuple[Reference, bool]:
+        """Train from the newest checkpoint on, unless the model is published already.
 
         Returns:
             The published model, and whether it was there before.
@@ -72,33 +55,24 @@ class ThisMachine:
     threads: int
     """Divided among the workers."""
 
-    def train(
-        self,
-        config: TrainConfig,
-        *,
-        task: str,
-        spec: ModelSpec,
-        module: Reference | None,
-        dataset: Reference,
-        workspace: Workspace,
-        key: str,
-        watch: Watch,
-    ) -> tuple[Reference, bool]:
+    def train(self, training: Training, workspace: Workspace, watch: Watch) -> tuple[Reference, bool]:
+        module, spec = training.module, training.spec
+
         def make(output: Path) -> None:
-            work = workspace.work_directory("train", key)
+            work = workspace.work_directory("train", training.key)
             with watch(work):
                 train(
-                    config,
-                    task=task,
+                    training.config,
+                    task=training.task,
                     spec=spec,
                     module_path=find_module(workspace.fetch(module), spec) if module else None,
-                    dataset=workspace.fetch(dataset),
+                    dataset=workspace.fetch(training.dataset),
                     output=output,
                     work=work,
                     threads=self.threads,
                 )
 
-        return workspace.once("train", key, make)
+        return workspace.once("train", training.key, make)
 
 
 @dataclass(frozen=True)
@@ -110,32 +84,16 @@ class InCluster:
     owner: Owner | None
     launcher: Launcher
 
-    def train(
-        self,
-        config: TrainConfig,
-        *,
-        task: str,
-        spec: ModelSpec,
-        module: Reference | None,
-        dataset: Reference,
-        workspace: Workspace,
-        key: str,
-        watch: Watch,
-    ) -> tuple[Reference, bool]:
+    def train(self, training: Training, workspace: Workspace, watch: Watch) -> tuple[Reference, bool]:
         from windlass.training.cluster import train_on_cluster
 
-        if (found := workspace.find("train", key)) is not None:
+        if (found := workspace.find("train", training.key)) is not None:
             return found, True
-        work = workspace.work_directory("train", key)
+        work = workspace.work_directory("train", training.key)
         with watch(work):
             reference = train_on_cluster(
-                config,
-                task=task,
-                spec=spec,
-                module=module,
-                dataset=dataset,
-                workspace=workspace,
-                key=key,
+                training,
+                workspace,
                 work=work,
                 settings=self.settings,
                 pods=self.pods,

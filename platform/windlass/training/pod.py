@@ -98,8 +98,9 @@ class Pod:
             )
 
     def _request(self, job: PodTrainRequest, control: Path) -> TrainRequest:
-        if job.module is not None:
-            put_module(find_module(self.workspace.fetch(job.module), job.spec), control)
+        training = job.training
+        if training.module is not None:
+            put_module(find_module(self.workspace.fetch(training.module), training.spec), control)
         work = self.workspace.work_directory("train", self.key)
         if job.checkpoint_directory is not None:
             shutil.rmtree(work)
@@ -107,10 +108,10 @@ class Pod:
             work = job.checkpoint_directory / hashlib.sha256(f"{self.workspace.uri} {self.key}".encode()).hexdigest()
             work.mkdir(parents=True, exist_ok=True)
         return TrainRequest(
-            config=job.config,
-            task=job.task,
-            spec=job.spec,
-            dataset=self.workspace.fetch(job.dataset),
+            config=training.config,
+            task=training.task,
+            spec=training.spec,
+            dataset=self.workspace.fetch(training.dataset),
             output=None,
             publication=Publication(
                 root=self.workspace.uri,

@@ -31,6 +31,7 @@ from windlass.models import make_spec
 from windlass.storage import Reference, Workspace
 from windlass.training.cluster import TrainingPods, describe_job, train_on_cluster
 from windlass.training.config import TrainConfig
+from windlass.training.documents import Training
 
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient, CoreV1Api
@@ -103,7 +104,7 @@ def bucket(cluster: Cluster) -> Iterator[str]:
 
 
 @dataclass
-class Training:
+class TrainingInPods:
     """One training of digits by two workers in two pods."""
 
     cluster: Cluster
@@ -116,14 +117,17 @@ class Training:
 
     def run(self, pods: TrainingPods = TrainingPods(cpu=0.25, memory_bytes=10**9)) -> Path:  # noqa: B008 - frozen
         """Train on the cluster; the directory of the published model."""
-        reference = train_on_cluster(
-            self.config,
+        training = Training(
+            config=self.config,
             task="image-classification",
             spec=self.spec,
             module=None,
             dataset=self.dataset,
-            workspace=self.workspace,
             key=self.key,
+        )
+        reference = train_on_cluster(
+            training,
+            self.workspace,
             work=self.work,
             settings=self.cluster.settings,
             pods=pods,
@@ -155,15 +159,15 @@ class Training:
 
 
 @pytest.fixture
-def make_training(cluster: Cluster, bucket: str, tmp_path: Path) -> Callable[..., Training]:
-    def make(kind: KindName = "pytorchjob", **config: Any) -> Training:
+def make_training(cluster: Cluster, bucket: str, tmp_path: Path) -> Callable[..., TrainingInPods]:
+    def make(kind: KindName = "pytorchjob", **config: Any) -> TrainingInPods:
         workspace = Workspace(f"s3://{bucket}/trial", tmp_path / "local")
         work = tmp_path / "work"
         work.mkdir()
         (tmp_path / "digits").mkdir()
         dataset = workspace.publish(f"steps/prepare/{uuid.uuid4().hex}", _digits(tmp_path / "digits"))
         settings = TrainConfig.model_validate({"num_workers": 2, "learning_rate": 5e-4, **config})
-        return Training(cluster, workspace, dataset, uuid.uuid4().hex, settings, work, kind)
+        return TrainingInPods(cluster, workspace, dataset, uuid.uuid4().hex, settings, work, kind)
 
     return make
 

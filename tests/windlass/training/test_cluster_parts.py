@@ -19,7 +19,7 @@ from windlass.models.spec import HISTORY_NAME, STEPS_NAME
 from windlass.storage import StorageUnreachableError, Workspace
 from windlass.training.cluster import TrainingPods, describe_job, explain
 from windlass.training.config import TrainConfig
-from windlass.training.documents import EpochRecord, PodEnding
+from windlass.training.documents import EpochRecord, PodEnding, Training
 from windlass.training.errors import (
     CheckpointSpaceError,
     TrainingDivergedError,
@@ -182,14 +182,14 @@ def test_what_is_published_already_starts_no_job(tmp_path: Path) -> None:
     published, _ = workspace.once("train", "k", lambda output: (output / "model.json").touch())
     # An address at which nobody listens: a request would fail.
     launcher = Launcher(ApiClient(Configuration(host="http://127.0.0.1:9")))
-    found = InCluster(SETTINGS, TrainingPods(), None, launcher).train(
-        TrainConfig(),
+    training = Training(
+        config=TrainConfig(),
         task="tabular-regression",
         spec=make_spec("linear", {}, input_shape=(6,), num_outputs=1),
         module=None,
         dataset=published,
-        workspace=workspace,
         key="k",
-        watch=lambda work: nullcontext(),  # noqa: ARG005
     )
+    place = InCluster(SETTINGS, TrainingPods(), None, launcher)
+    found = place.train(training, workspace, watch=lambda work: nullcontext())  # noqa: ARG005
     assert found == (published, True)
