@@ -28,8 +28,11 @@ test-images: install  ## builds the images and looks into them
 test-cluster: install  ## on the cluster of KUBECONFIG, with our images on its nodes; docs/how-to/small-cluster.md
 	$(PYTEST) -m "cluster and not cluster_node" tests/cluster
 
-test-cluster-full: install  ## the same, each promise on both kinds of training job; NODE=1 also harms the node itself
-	WINDLASS_TEST_ALL_KINDS=1 $(PYTEST) -m "cluster$(if $(NODE),, and not cluster_node)" tests/cluster
+test-cluster-full: install  ## the same, each promise on both kinds of training job
+	WINDLASS_TEST_ALL_KINDS=1 $(PYTEST) -m "cluster and not cluster_node" tests/cluster
+
+test-cluster-node: install  ## what harms the node and its storage: only on a cluster that is thrown away
+	$(PYTEST) -m cluster_node tests/cluster
 
 check: install  ## what each commit has to pass: style, types, layers, the fast tests
 	$(BIN)/ruff format --check .
@@ -71,4 +74,4 @@ $(STAMP): pyproject.toml constraints.txt
 clean:  ## remove what was built; results in .windlass/ stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache bench-results
 
-.PHONY: help run test test-faults test-images test-cluster test-cluster-full check format bench generate constraints requirements images install clean
+.PHONY: help run test test-faults test-images test-cluster test-cluster-full test-cluster-node check format bench generate constraints requirements images install clean
