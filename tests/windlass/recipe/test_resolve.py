@@ -134,3 +134,31 @@ def test_a_run_is_recorded_step_by_step_and_listed_newest_first(tmp_path: Path) 
 def test_a_run_that_does_not_exist_says_where_the_others_are(tmp_path: Path) -> None:
     with pytest.raises(RunNotFoundError, match="windlass runs"):
         read_run(Workspace(tmp_path / "root"), "absent")
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"train": {"precision": "bf16"}}, "train.precision: bf16 needs a CUDA GPU; set resources.cluster.worker.gpus"),
+        (
+            {"train": {"num_workers": 3}, "resources": {"cluster": {"worker": {"processes": 2}}}},
+            "resources.cluster.worker.processes: 2: train.num_workers, 3, is not a multiple of it",
+        ),
+        (
+            {"train": {"num_workers": 2}, "resources": {"cluster": {"worker": {"processes": 2, "gpus": 1}}}},
+            "resources.cluster.worker.gpus: 1: each of the 2 processes of a pod uses one",
+        ),
+        (
+            {"resources": {"memory": "4GB", "cluster": {"step": {"memory": "4GB"}}}},
+            "resources.cluster.step.memory: 4,000,000,000 bytes: preparing data takes resources.memory, 4,000,000,000",
+        ),
+        (
+            {"register": {"tracking_uri": "sqlite:///x.db"}},
+            "register.tracking_uri: sqlite:///x.db: pods need a server",
+        ),
+    ],
+)
+def test_what_a_cluster_cannot_honour_is_refused_by_name(tmp_path: Path, settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(RecipeError) as refused:
+        resolve(check_recipe({**WINE, **settings}, "recipe.yaml"), tmp_path, place="cluster")
+    assert says in str(refused.value)
