@@ -41,7 +41,7 @@ def namespace(api: ApiClient) -> Iterator[str]:
     """A namespace of the test's own, which admits only what fits Pod Security `restricted`."""
     from kubernetes import client
 
-    core, name = client.CoreV1Api(api), f"wlc-{uuid.uuid4().hex[:8]}"
+    core, name = client.CoreV1Api(api), f"windlass-launcher-{uuid.uuid4().hex[:8]}"
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     core.create_namespace({"metadata": {"name": name, "labels": labels}})
     yield name

@@ -61,7 +61,7 @@ def cluster() -> Iterator[Cluster]:
 
     config.load_kube_config()
     api = client.ApiClient()
-    core, name = client.CoreV1Api(api), f"wlt-{uuid.uuid4().hex[:8]}"
+    core, name = client.CoreV1Api(api), f"windlass-training-{uuid.uuid4().hex[:8]}"
     keys = {key: os.environ[key] for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
     core.create_namespace({"metadata": {"name": name, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}})
     try:
