@@ -28,7 +28,7 @@ class S3Settings(Section):
     )
     retry_for_s: DurationS = Field(default=150.0, description="how long a request may keep failing")
     num_workers: PositiveInt = Field(default=16, description="requests at once")
-    part_size_bytes: Annotated[SizeBytes, Field(ge=_MIN_PART_BYTES)] = 8 << 20
+    part_size_bytes: Annotated[SizeBytes, Field(ge=_MIN_PART_BYTES)] = 16 << 20
 
     @classmethod
     def from_environment(cls) -> Self:
