@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -18,7 +17,7 @@ from windlass import progress
 from windlass.errors import InterruptedRunError, WindlassError
 from windlass.evaluation.documents import REPORT_HTML_NAME, VERDICT_NAME, Verdict
 from windlass.recipe.resolve import ResolvedRecipe
-from windlass.recipe.runs import StepResult, read_recipe, record_step
+from windlass.recipe.runs import StepError, StepResult, read_recipe, record_error, record_step
 from windlass.storage import Reference, Workspace
 from windlass_components.stopping import STOP_VARIABLE
 
@@ -95,9 +94,9 @@ def _describe(result: StepResult, output: Artifact, metrics: Metrics | None) -> 
 
 
 def _fail(workspace: Workspace, run_id: str, step: str, error: WindlassError) -> NoReturn:
-    details = {"type": type(error).__name__, "message": str(error), "exit_code": error.exit_code, "step": step}
-    workspace.write_document(f"runs/{run_id}/error.json", json.dumps(details, indent=2).encode())
-    progress.emit("step", step=step, status="failed", error=details)
+    said = StepError(type=type(error).__name__, message=str(error), exit_code=error.exit_code, step=step)
+    record_error(workspace, run_id, said)
+    progress.emit("step", step=step, status="failed", error=said.model_dump())
     sys.stderr.write(f"{step} failed: {error}\n")  # the log of a pod has no other word of it
     raise SystemExit(error.exit_code) from None
 

@@ -6,9 +6,7 @@ import contextlib
 import hashlib
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from windlass.cluster.errors import JobError, PodFailedError
 from windlass.cluster.jobs import DistributedJob, Resources
@@ -18,6 +16,7 @@ from windlass.cluster.status import JobReport
 from windlass.errors import EXIT_BAD_INPUT, EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OVER_BUDGET, EXIT_TEST_OVER_BUDGET
 from windlass.recipe.runs import finish_run, read_recipe, read_run
 from windlass.storage import S3Settings, Workspace
+from windlass_pipelines.local import EventHandler
 from windlass_pipelines.request import STEPS
 
 RUN_ANNOTATION = "windlass.io/run-id"
@@ -30,7 +29,6 @@ _FINAL_EXIT_CODES = (
     EXIT_TEST_OVER_BUDGET,
     EXIT_INTERRUPTED,
 )
-EventHandler = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -94,28 +92,20 @@ class ClusterRun:
         """
         try:
             launcher.follow(self.describe(), on_log=_Events(on_event), on_state=_StateMessages(on_event))
-        except PodFailedError:
-            # The run itself said how it ended, unless it had no time to.
-            if (code := self._exit_code()) is None:
-                finish_run(self.workspace, self.run_id, EXIT_FAILURE)
-                raise
-            return code
-        except JobError:
+        except JobError as error:
             if self._exit_code() is None:
                 finish_run(self.workspace, self.run_id, EXIT_FAILURE)
-            raise
+                raise
+            # The run itself said how it ended; that its pod then failed is no news.
+            if not isinstance(error, PodFailedError):
+                raise
         return self._exit_code() or 0
 
-    def cancel(self, launcher: Launcher) -> bool:
-        """Delete the Job; the cluster deletes its pod and the training jobs that it owns.
-
-        Returns:
-            Whether there was one.
-        """
-        found = launcher.delete(job_name(self.workspace.uri, self.run_id), self.settings.namespace)
+    def cancel(self, launcher: Launcher) -> None:
+        """Delete the Job, if it is still there; the cluster deletes its pod and the training jobs that it owns."""
+        launcher.delete(job_name(self.workspace.uri, self.run_id), self.settings.namespace)
         if self._exit_code() is None:
             finish_run(self.workspace, self.run_id, EXIT_INTERRUPTED)
-        return found
 
     def _exit_code(self) -> int | None:
         return read_run(self.workspace, self.run_id).exit_code

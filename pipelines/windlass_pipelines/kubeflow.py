@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,18 +13,25 @@ from windlass.cluster.workflows import WorkflowPods
 from windlass.errors import EXIT_FAILURE, EXIT_INTERRUPTED
 from windlass.recipe.errors import RecipeError
 from windlass.recipe.model import Recipe
-from windlass.recipe.runs import RunRecord, StepResult, finish_run, read_recipe, read_run
+from windlass.recipe.runs import (
+    RunRecord,
+    StepError,
+    StepResult,
+    finish_run,
+    read_error,
+    read_recipe,
+    read_run,
+    record_error,
+)
 from windlass.schema import Document
 from windlass.storage import Workspace
 from windlass_pipelines.kubeflow_api import KubeflowApi, RunState
-from windlass_pipelines.local import verdict_code
+from windlass_pipelines.local import EventHandler, verdict_code
 from windlass_pipelines.request import STEPS
 
 _WAITING_EVERY = 5
 """Polls between two looks at the pods."""
 _CANCELLED_WITHIN_S = 30.0
-
-EventHandler = Callable[[dict[str, Any]], None]
 
 
 class KubeflowRecord(Document):
@@ -168,22 +174,17 @@ class KubeflowRun:
 
     def _error_code(self, there: RunState, record: RunRecord) -> int:
         """What the step itself said; where it had no time to, what can be said for it."""
-        name, done = f"runs/{self.run_id}/error.json", {result.step for result in record.steps}
-        if (said := self.workspace.read_document(name)) is not None:
-            error = json.loads(said)
-            # A pod that was replaced may have left the word of its first life.
-            if error["step"] not in done:
-                return int(error["exit_code"])
+        done = {result.step for result in record.steps}
+        said = read_error(self.workspace, self.run_id)
+        # A pod that was replaced may have left the word of its first life.
+        if said is not None and said.step not in done:
+            return said.exit_code
         step = next((step for step in STEPS if there.tasks.get(step) == "FAILED"), None)
         step = step or next((step for step in STEPS if step not in done), STEPS[-1])
         cause = f": {there.error}" if there.error else ""
-        details = {
-            "type": "StepLostError",
-            "message": f"its pod ended without a word{cause}; its log: {self.record.page}",
-            "exit_code": EXIT_FAILURE,
-            "step": step,
-        }
-        self.workspace.write_document(name, json.dumps(details, indent=2).encode())
+        message = f"its pod ended without a word{cause}; its log: {self.record.page}"
+        lost = StepError(type="StepLostError", message=message, exit_code=EXIT_FAILURE, step=step)
+        record_error(self.workspace, self.run_id, lost)
         return EXIT_FAILURE
 
 

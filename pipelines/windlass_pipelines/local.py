@@ -18,7 +18,7 @@ from typing import Any
 from windlass.errors import EXIT_FAILURE, EXIT_INTERRUPTED
 from windlass.evaluation.documents import VERDICT_NAME, Verdict
 from windlass.progress import EVENTS_VARIABLE
-from windlass.recipe.runs import finish_run, read_run
+from windlass.recipe.runs import finish_run, read_error, read_run
 from windlass.schema import Section
 from windlass.storage import Workspace
 from windlass_pipelines.request import STEPS, Request
@@ -161,9 +161,9 @@ def verdict_code(workspace: Workspace, run_id: str) -> int:
 
 
 def _error_code(workspace: Workspace, run_id: str, *, stopped: bool) -> int:
-    error = workspace.read_document(f"runs/{run_id}/error.json")
+    error = read_error(workspace, run_id)
     if error is not None:
-        return int(json.loads(error)["exit_code"])
+        return error.exit_code
     return EXIT_INTERRUPTED if stopped else EXIT_FAILURE
 
 
@@ -174,10 +174,9 @@ def describe_problem(workspace: Workspace, run_id: str, exit_code: int, *, log: 
         log: all that the steps said.
         log_name: where a person finds it.
     """
-    error = workspace.read_document(f"runs/{run_id}/error.json")
+    error = read_error(workspace, run_id)
     if error is not None:
-        details = json.loads(error)
-        return f"step {details['step']}: {details['message']}"
+        return f"step {error.step}: {error.message}"
     if exit_code == EXIT_INTERRUPTED:
         return "stopped; what is done is saved, and the same command goes on from there"
     if exit_code != EXIT_FAILURE:

@@ -45,6 +45,15 @@ class StepResult(Section):
     summary: Summary
 
 
+class StepError(Section):
+    """Why a step failed, in words that a user can act upon: `runs/<run_id>/error.json`."""
+
+    type: str
+    message: str
+    exit_code: int
+    step: str
+
+
 class RunRecord(Document):
     format_version: Literal[1] = 1
     run_id: str
@@ -100,9 +109,39 @@ def hold_run(workspace: Workspace, run_id: str) -> Iterator[None]:
 
 
 def reopen_run(workspace: Workspace, run_id: str) -> None:
-    """Say that a run is running, also if a process that was told to stop has closed it: another one goes on with it."""
+    """Say that a run is running, also if a process that was told to stop has closed it: another one goes on with it.
+
+    What the first one said of its end is no word of the second one's.
+    """
+    workspace.delete_document(_error_name(run_id))
     changes = {"status": "running", "exit_code": None, "finished": None}
     _write(workspace, _read(workspace, run_id).model_copy(update=changes))
+
+
+def record_error(workspace: Workspace, run_id: str, error: StepError) -> None:
+    """Keep why a step failed: all that an orchestrator says of it is that it did."""
+    workspace.write_document(_error_name(run_id), error.model_dump_json(indent=2).encode())
+
+
+def read_error(workspace: Workspace, run_id: str) -> StepError | None:
+    """Why a step of the run failed; None if none said so.
+
+    Raises:
+        InvalidInputError: it was written by another version.
+    """
+    data = workspace.read_document(_error_name(run_id))
+    if data is None:
+        return None
+    try:
+        return StepError.model_validate_json(data)
+    except ValidationError:
+        raise InvalidInputError(
+            f"{_error_name(run_id)} is of another version of windlass; remove that folder"
+        ) from None
+
+
+def _error_name(run_id: str) -> str:
+    return f"runs/{run_id}/error.json"
 
 
 def record_step(workspace: Workspace, run_id: str, result: StepResult) -> None:

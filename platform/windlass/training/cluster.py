@@ -53,7 +53,6 @@ class TrainingPods:
     priority_class: str | None = None
     queue: str | None = None
     timeout_s: float | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 class NotPublishedError(WindlassError):
@@ -154,7 +153,7 @@ def describe_job(
         service_account=settings.training_service_account,
         user_id=settings.user_id,
         deadline_s=None if pods.timeout_s is None else round(pods.timeout_s),
-        labels={"app.kubernetes.io/managed-by": "windlass", "windlass.io/step": "train", **pods.labels},
+        labels={"app.kubernetes.io/managed-by": "windlass", "windlass.io/step": "train"},
         owner=owner,
     )
 

@@ -25,8 +25,8 @@ from windlass_cli.console import print_json, stderr, stdout
 from windlass_cli.defaults import DEFAULT_ROOT
 from windlass_cli.display import open_display
 from windlass_cli.summary import RunSummary, print_summary, summarize
-from windlass_pipelines.cluster import ClusterRun, EventHandler, storage_from_outside
-from windlass_pipelines.local import describe_problem
+from windlass_pipelines.cluster import ClusterRun, storage_from_outside
+from windlass_pipelines.local import EventHandler, describe_problem
 from windlass_pipelines.pod import log_document
 
 if TYPE_CHECKING:

@@ -60,6 +60,7 @@ def test_a_run_whose_pod_is_evicted_goes_on_in_another(typist: Typist, installat
     assert result["run"]["status"] == "succeeded"
     steps = [step["step"] for step in result["run"]["steps"]]
     assert steps == ["prepare", "train", "compress", "evaluate", "select", "register"]
+    assert result["problem"] is None, "the first pod's end is not the run's"
 
 
 def test_a_cancelled_run_leaves_no_pod_and_goes_on_from_where_it_was(

@@ -14,7 +14,18 @@ import pytest
 from windlass.errors import InvalidInputError
 from windlass.recipe.load import check_recipe
 from windlass.recipe.resolve import resolve
-from windlass.recipe.runs import StepResult, finish_run, hold_run, new_run, read_run, record_step
+from windlass.recipe.runs import (
+    StepError,
+    StepResult,
+    finish_run,
+    hold_run,
+    new_run,
+    read_error,
+    read_run,
+    record_error,
+    record_step,
+    reopen_run,
+)
 from windlass.registry import MetricsMirror
 from windlass.registry.tracking import connect
 from windlass.storage import Reference, Workspace
@@ -134,6 +145,27 @@ def test_a_run_ends_as_its_exit_code_says(workspace: Workspace, tmp_path: Path, 
     run_id = opened(workspace, tmp_path)
     finish_run(workspace, run_id, exit_code)
     assert read_run(workspace, run_id).status == status
+
+
+def test_a_run_that_another_process_goes_on_with_has_no_word_of_the_first_ones_end(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    run_id = opened(workspace, tmp_path)
+    record_error(
+        workspace, run_id, StepError(type="InterruptedRunError", message="stopped", exit_code=75, step="train")
+    )
+    finish_run(workspace, run_id, 75)
+    reopen_run(workspace, run_id)
+    record = read_run(workspace, run_id)
+    assert (record.status, record.exit_code, record.finished) == ("running", None, None)
+    assert read_error(workspace, run_id) is None
+
+
+def test_an_error_of_another_version_names_the_folder_to_remove(workspace: Workspace, tmp_path: Path) -> None:
+    run_id = opened(workspace, tmp_path)
+    workspace.write_document(f"runs/{run_id}/error.json", b'{"said": "something else"}')
+    with pytest.raises(InvalidInputError, match=rf"runs/{run_id}/error.json is of another version"):
+        read_error(workspace, run_id)
 
 
 def test_a_record_of_another_version_names_the_folder_to_remove(workspace: Workspace, tmp_path: Path) -> None:
