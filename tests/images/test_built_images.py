@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -85,8 +86,13 @@ def test_a_change_of_code_changes_the_last_layer_only(builder, checkout: Path) -
 
 
 def variation(checkout: Path, requirements: str, extra: str = "") -> None:
-    """Make the tracking server's image a tiny one: other requirements, and one more command before the check."""
-    (checkout / "requirements" / "mlflow.txt").write_text(requirements, encoding="utf-8")
+    """Make the tracking server's image a tiny one: other requirements, and one more command before the check.
+
+    A comment that no build has seen keeps the builder from taking a layer of an earlier test run: what is not run again
+    says nothing.
+    """
+    text = f"# {uuid.uuid4()}\n{requirements}"
+    (checkout / "requirements" / "mlflow.txt").write_text(text, encoding="utf-8")
     dockerfile = checkout / "services" / "mlflow" / "Dockerfile"
     check = "RUN python3 check_site_packages.py"
     dockerfile.write_text(dockerfile.read_text(encoding="utf-8").replace(check, f"{extra}\n{check}"), encoding="utf-8")
