@@ -26,6 +26,7 @@ from windlass.recipe.summaries import (
     figures,
     flat,
     read_lines,
+    summarize_candidates,
     summarize_dataset,
     summarize_evaluation,
     summarize_model,
@@ -102,48 +103,43 @@ def train(resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference, *,
     return StepResult(step="train", key=key, reference=reference, cached=cached, summary=summary)
 
 
-def compress(resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference, model: Reference) -> StepResult:
-    """Make the candidates, each published by itself so that a longer list makes only the new ones."""
-    from windlass.compression.make import make_variant, plan
+def compress(
+    resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference, model: Reference, *, run_id: str
+) -> StepResult:
+    """Make the candidates; each network and each variant is published by itself, so that only new ones are made."""
+    from windlass.compression.ladder import make_candidates
+    from windlass.compression.tree import Tree, Trunk
+    from windlass.training.place import find_place
 
-    recipe = resolved.recipe
-    bundle, model_directory = workspace.fetch(dataset), workspace.fetch(model)
-    names = plan(recipe.compress)
-    made: dict[str, Reference] = {}
-    for name in names:
-        key = step_key(
-            "compress",
-            candidate=name,
-            dataset=dataset.digest,
-            model=model.digest,
-            calibration_rows=recipe.compress.calibration_rows,
-        )
-
-        def make(output: Path, name: str = name) -> None:
-            make_variant(
-                name,
-                config=recipe.compress,
-                task=recipe.task,
-                model=model_directory,
-                model_reference=model,
-                dataset=bundle,
-                output=output,
-                uncompressed=workspace.fetch(made[names[0]]) if made else None,
-            )
-
-        made[name], _ = workspace.once("variants", key, make)
-    candidates = Candidates(
-        uncompressed=names[0],
-        candidates=tuple(Candidate(name=name, variant=reference) for name, reference in made.items()),
+    recipe, module = resolved.recipe, resolved.module
+    trunk = Trunk(
+        model=model,
+        module=module.reference if module else None,
+        train=recipe.train,
+        dataset=dataset,
+        task=recipe.task,
     )
-    key = step_key("compress", variants=[reference.digest for reference in made.values()])
-    return _publish(
+    key = step_key(
         "compress",
-        key,
-        workspace,
-        lambda output: candidates.write(output / CANDIDATES_NAME),
-        lambda directory: {"candidates": len(Candidates.read(directory / CANDIDATES_NAME).candidates)},
+        model=model.digest,
+        dataset=dataset.digest,
+        compress=recipe.compress.model_dump(mode="json"),
+        train=recipe.train.model_dump(mode="json", exclude={"num_workers", "keep_checkpoints"}),
     )
+
+    def make(output: Path) -> None:
+        tree = Tree(
+            trunk,
+            recipe.compress,
+            workspace=workspace,
+            place=find_place(threads=_threads(resolved), pods=_training_pods(resolved)),
+            key=step_key,
+            watch=lambda work: _mirrored_metrics(resolved, workspace, run_id, work),
+            threads=_threads(resolved),
+        )
+        make_candidates(tree, recipe.compress).write(output / CANDIDATES_NAME)
+
+    return _publish("compress", key, workspace, make, summarize_candidates)
 
 
 def evaluate(resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference, candidates: Reference) -> StepResult:
