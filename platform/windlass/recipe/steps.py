@@ -291,6 +291,7 @@ def register(
             tracking_uri=_tracking_uri(resolved, workspace),
             variant=workspace.fetch(variants[decided.winner]),
             measurement=measurement,
+            dataset=workspace.fetch(dataset) / DATASET_NAME,
             report=decided_in,
             verdict=decided.model_dump(mode="json"),
             family=[
