@@ -124,6 +124,26 @@ def run(
     raise typer.Exit(run_on_cluster(recipe, overrides or [], step=step, cluster=cluster, as_json=as_json))
 
 
+@app.command(
+    epilog=_examples(
+        "windlass plan mine.yaml", "windlass plan mine.yaml --set train.epochs=100", "windlass plan mine.yaml --json"
+    )
+)
+def plan(
+    recipe: Annotated[Path, typer.Argument(help="A recipe.")],
+    overrides: Overrides = None,
+    root: Root = DEFAULT_ROOT,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a run will make, how long it takes and how much disk, from a few timed steps and earlier runs.
+
+    Data are prepared for it, and kept: a run does not prepare them again.
+    """
+    from windlass_cli.commands.plan import plan_recipe
+
+    plan_recipe(recipe, overrides or [], root=root, as_json=as_json)
+
+
 @app.command("try", epilog=_examples("windlass try pipelines/recipes/digits.yaml"))
 def try_(
     recipe: Annotated[Path, typer.Argument(help="A recipe.")],

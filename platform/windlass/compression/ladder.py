@@ -49,6 +49,12 @@ def make_candidates(tree: Tree, config: CompressConfig) -> Candidates:
     )
 
 
+def possible_candidates(config: CompressConfig) -> list[Chain]:
+    """Every candidate that may be made, the uncompressed model first; `auto` leaves out what is not worth making."""
+    names = [name for kind in KINDS for name in kind] if config.candidates == "auto" else config.candidates
+    return list(dict.fromkeys([Chain(), *map(parse_chain, names)]))
+
+
 @dataclass
 class _Climb:
     """The candidates made so far, and those that were not worth making."""

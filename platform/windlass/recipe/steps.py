@@ -39,6 +39,7 @@ from windlass.tasks import get_task
 
 if TYPE_CHECKING:
     from windlass.training.cluster import TrainingPods
+    from windlass.training.documents import Training
 
 SERVING_MODULES = ("windlass_gateway.worker",)
 """What a serving process has loaded beside the model; evaluation loads it too, so that memory means the same."""
@@ -65,7 +66,7 @@ def prepare(resolved: ResolvedRecipe, workspace: Workspace) -> StepResult:
             source=resolved.source,
             output=output,
             memory_limit_bytes=recipe.resources.memory,
-            threads=_threads(resolved),
+            threads=threads_of(resolved),
         )
 
     return _publish("prepare", key, workspace, make, summarize_dataset)
@@ -73,9 +74,21 @@ def prepare(resolved: ResolvedRecipe, workspace: Workspace) -> StepResult:
 
 def train(resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference, *, run_id: str) -> StepResult:
     """Train the model on the bundle, from its newest checkpoint if there is one: here, or as a job of the cluster."""
+    from windlass.training.place import find_place
+
+    training = plan_training(resolved, workspace, dataset)
+    place = find_place(threads=threads_of(resolved), pods=_training_pods(resolved))
+    reference, cached = place.train(
+        training, workspace, watch=lambda work: _mirrored_metrics(resolved, workspace, run_id, work)
+    )
+    summary = summarize_model(workspace.fetch(reference))
+    return StepResult(step="train", key=training.key, reference=reference, cached=cached, summary=summary)
+
+
+def plan_training(resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference) -> Training:
+    """What `train` does, and the key under which it publishes."""
     from windlass.models import make_spec
     from windlass.training.documents import Training
-    from windlass.training.place import find_place
 
     recipe, task, module = resolved.recipe, get_task(resolved.recipe.task), resolved.module
     description = DatasetDescription.read(workspace.fetch(dataset) / DATASET_NAME)
@@ -94,13 +107,7 @@ def train(resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference, *,
         spec=spec.model_dump(mode="json"),
         train=recipe.train.model_dump(mode="json", exclude={"num_workers", "keep_checkpoints"}),
     )
-    training = Training(config=recipe.train, task=task.name, spec=spec, module=published, dataset=dataset, key=key)
-    place = find_place(threads=_threads(resolved), pods=_training_pods(resolved))
-    reference, cached = place.train(
-        training, workspace, watch=lambda work: _mirrored_metrics(resolved, workspace, run_id, work)
-    )
-    summary = summarize_model(workspace.fetch(reference))
-    return StepResult(step="train", key=key, reference=reference, cached=cached, summary=summary)
+    return Training(config=recipe.train, task=task.name, spec=spec, module=published, dataset=dataset, key=key)
 
 
 def compress(
@@ -132,10 +139,10 @@ def compress(
             trunk,
             recipe.compress,
             workspace=workspace,
-            place=find_place(threads=_threads(resolved), pods=_training_pods(resolved)),
+            place=find_place(threads=threads_of(resolved), pods=_training_pods(resolved)),
             key=step_key,
             watch=lambda work: _mirrored_metrics(resolved, workspace, run_id, work),
-            threads=_threads(resolved),
+            threads=threads_of(resolved),
         )
         make_candidates(tree, recipe.compress).write(output / CANDIDATES_NAME)
 
@@ -373,5 +380,6 @@ def _training_pods(resolved: ResolvedRecipe) -> TrainingPods:
     )
 
 
-def _threads(resolved: ResolvedRecipe) -> int:
+def threads_of(resolved: ResolvedRecipe) -> int:
+    """Of this machine, as the recipe divides it."""
     return resolved.recipe.resources.threads or os.cpu_count() or 1
