@@ -31,7 +31,7 @@ from windlass.tasks import get_task
 from windlass.variants import open_variant
 from windlass.variants.config import ServeConfig
 
-BATCH_SIZES = (1, 32)
+BATCH_SIZES = (1, 8, 32)
 _SAMPLE_ROWS = 64
 _CHUNK_BYTES = 16_000_000
 
@@ -263,7 +263,7 @@ def _measure_memory(workers: Sequence[_Process]) -> Memory:
     for worker in workers:
         worker.ask("load")
     total_bytes, method = _memory_of(workers)
-    return Memory(total_bytes=total_bytes, interpreter_bytes=interpreter_bytes, method=method)
+    return Memory(total_bytes=total_bytes, peak_bytes=total_bytes, interpreter_bytes=interpreter_bytes, method=method)
 
 
 def _memory_of(workers: Sequence[_Process]) -> tuple[int, Literal["pss", "rss"]]:

@@ -170,7 +170,7 @@ def _misses(measurement: Measurement, drop: float, budget: BudgetConfig) -> tupl
         "max_size": measurement.size_bytes,
         "max_latency_p50_ms": latency.p50_ms,
         "max_latency_p95_ms": latency.p95_ms,
-        "max_memory": measurement.memory.total_bytes,
+        "max_memory": measurement.memory.peak_bytes,
     }
     allowed = {name: getattr(budget, name) for name in _LIMITS}
     found = [

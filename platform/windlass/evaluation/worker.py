@@ -60,7 +60,16 @@ class Worker:
             _run_for(self.engine, batches, _WARM_UP_S, _WARM_UP_RUNS)
             runs_ms = np.array(_run_for(self.engine, batches, self.request["latency_seconds"], _MIN_RUNS)) / 1e6
             p50, p95, p99 = np.quantile(runs_ms, [0.5, 0.95, 0.99]).tolist()
-            found.append({"batch_size": batch_size, "p50_ms": p50, "p95_ms": p95, "p99_ms": p99, "runs": len(runs_ms)})
+            found.append(
+                {
+                    "batch_size": batch_size,
+                    "p50_ms": p50,
+                    "p95_ms": p95,
+                    "p99_ms": p99,
+                    "runs": len(runs_ms),
+                    "rows_per_s": batch_size * 1000 / float(runs_ms.mean()),
+                }
+            )
         return {"latency": found}
 
     def predict(self) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def test_measurement_holds_what_the_engine_answers_and_weighs(
     assert accuracy.low < accuracy.point < accuracy.high
     assert found.rows == 80
     assert found.size_bytes == (variant / "model.onnx").stat().st_size
-    assert [latency.batch_size for latency in found.latency] == [1, 32]
+    assert [latency.batch_size for latency in found.latency] == [1, 8, 32]
     assert all(0 < latency.p50_ms <= latency.p95_ms <= latency.p99_ms for latency in found.latency)
     assert found.batch_invariant
     assert found.mistakes.confusion is not None

@@ -34,10 +34,12 @@ def measurement(name: str, **changes: Any) -> Measurement:
         "quality": {"accuracy": Interval(point=0.95, low=0.93, high=0.97)},
         "size_bytes": 150_000,
         "latency": tuple(
-            Latency(batch_size=size, p50_ms=0.1 * size, p95_ms=0.2 * size, p99_ms=0.3 * size, runs=100)
-            for size in (1, 32)
+            Latency(
+                batch_size=size, p50_ms=0.1 * size, p95_ms=0.2 * size, p99_ms=0.3 * size, runs=100, rows_per_s=9000.0
+            )
+            for size in (1, 8, 32)
         ),
-        "memory": Memory(total_bytes=80_000_000, interpreter_bytes=60_000_000, method="pss"),
+        "memory": Memory(total_bytes=75_000_000, peak_bytes=80_000_000, interpreter_bytes=60_000_000, method="pss"),
         "batch_invariant": True,
         "threads": 1,
         "machine": "a machine",
@@ -67,9 +69,10 @@ def test_smallest_candidate_inside_the_budget_wins_and_the_other_is_told_why() -
 
 def test_equally_small_candidates_are_decided_by_latency_at_the_budgets_batch_size() -> None:
     slow, fast = (
-        Latency(batch_size=size, p50_ms=p50, p95_ms=9, p99_ms=9, runs=9) for size, p50 in ((32, 4.0), (32, 2.0))
+        Latency(batch_size=size, p50_ms=p50, p95_ms=9, p99_ms=9, runs=9, rows_per_s=9000.0)
+        for size, p50 in ((32, 4.0), (32, 2.0))
     )
-    one = Latency(batch_size=1, p50_ms=0.1, p95_ms=0.1, p99_ms=0.1, runs=9)
+    one = Latency(batch_size=1, p50_ms=0.1, p95_ms=0.1, p99_ms=0.1, runs=9, rows_per_s=9000.0)
     found = evaluation(
         measurement("slow", size_bytes=50_000, latency=(one, slow)),
         measurement("fast", size_bytes=50_000, latency=(one, fast)),
