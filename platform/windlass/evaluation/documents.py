@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from windlass.schema import Document, Section
 from windlass.storage import Reference
 
@@ -181,7 +183,7 @@ class Comparison(Section):
     """Of the main metric: positive is worse."""
     agreement: float | None
     """Share of equal classes; None for numbers."""
-    differences: dict[str, Interval] = {}
+    differences: dict[str, Interval] = Field(default={})
     """Of every metric that both have, candidate minus uncompressed, in the metric's own unit: positive is more."""
     flips: tuple[ClassFlips, ...] = ()
     """By actual class, in the order of the class names; empty for numbers."""
