@@ -122,7 +122,8 @@ class Consumption(Section):
     batch_size: int
     cpu_s: float
     """Seconds of processor time, over all threads."""
-    energy: Energy
+    energy: Energy | None = None
+    """In an `Evaluation` always there; a measurement by itself has only what the processor counted."""
     price: float | None = None
     """In the currency of `evaluate.price_per_hour`; None without one."""
 
@@ -206,6 +207,8 @@ class Evaluation(Document):
     measurements: tuple[Measurement, ...]
     """Priced: `cost` holds what follows from `evaluate.price_per_hour` and `evaluate.watts_per_core`."""
     comparisons: tuple[Comparison, ...]
+    confidence: float = 0.95
+    """Of every interval."""
     baselines: tuple[Baseline, ...] = ()
     beats_baselines: bool | None = None
     """Whether every `margin` lies wholly above zero; None without baselines."""

@@ -73,14 +73,16 @@ class Scored:
 
 
 def _positive(sums_N: Array) -> Array:
-    return np.where(sums_N > 0, sums_N, np.nan)
+    positive_N: Array = np.where(sums_N > 0, sums_N, np.nan)
+    return positive_N
 
 
 def _unbiased(name: str, sample_R: Array, point: float) -> Array:
     """Resamples of calibration error around its point: each is a sum of absolute noise, and so larger on average."""
     if name != "calibration_error":
         return sample_R
-    return np.clip(sample_R - sample_R.mean() + point, 0, None)
+    centered_R: Array = np.clip(sample_R - sample_R.mean() + point, 0, None)
+    return centered_R
 
 
 def agreement(first: Array, second: Array) -> float | None:
