@@ -32,7 +32,7 @@ _PREDICTIONS_NAME = "baselines.npz"
 _MAX_TRAIN_ROWS = 20_000
 _MAX_TRAIN_NUMBERS = 4_000_000
 """Rows times features: 20,000 rows of 200 features, 5,100 images of 28x28 pixels."""
-_MAX_WORK = 60_000_000
+_MAX_WORK = 30_000_000
 """Rows times features times classes: what a step of the linear classifier multiplies."""
 _MAX_IMAGE_SIDE = 32
 """Larger images are averaged down to at most this: a linear model gains nothing from more."""

@@ -22,19 +22,27 @@ _CHUNK_BYTES = 1 << 20
 
 _CONVOLUTIONS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3, "FusedConv": 1}
 """Operators to the place of the weight [M, C/groups, ...] among their inputs."""
-_PRODUCTS = {"MatMul", "Gemm", "MatMulInteger", "QLinearMatMul", "FusedMatMul", "FusedGemm", "MatMulNBits"}
+_PRODUCTS = {"MatMul", "Gemm", "MatMulInteger", "QLinearMatMul", "QGemm", "FusedMatMul", "FusedGemm", "MatMulNBits"}
 """Operators whose first input [..., K] is multiplied with a matrix."""
 _SCALES = {
     "QuantizeLinear": (1, 2),
     "DequantizeLinear": (1, 2),
     "QLinearConv": (1, 2, 4, 5, 6, 7),
     "QLinearMatMul": (1, 2, 4, 5, 6, 7),
+    "QGemm": (1, 2, 4, 5, 7, 8),
     "MatMulInteger": (2, 3),
     "ConvInteger": (2, 3),
     "MatMulNBits": (2, 3),
 }
 """Operators to the places of scales and zero points, which are no parameters."""
-_ZERO_POINTS = {"DequantizeLinear": (0, 2), "MatMulInteger": (1, 3), "ConvInteger": (1, 3), "QLinearConv": (3, 5)}
+_ZERO_POINTS = {
+    "DequantizeLinear": (0, 2),
+    "MatMulInteger": (1, 3),
+    "ConvInteger": (1, 3),
+    "QLinearConv": (3, 5),
+    "QLinearMatMul": (3, 5),
+    "QGemm": (3, 5),
+}
 """Operators to the places of a weight and of the integer that stands for its zero."""
 
 
@@ -100,8 +108,13 @@ def _along_axis(zero: Array, node: Any, ndim: int) -> Array:
     zero = zero.astype(np.int64)
     if zero.size == 1:
         return zero.reshape(())
-    declared = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
-    axis = {"MatMulInteger": ndim - 1, "ConvInteger": 0, "QLinearConv": 0}.get(node.op_type, declared)
+    numbers = {attribute.name: attribute.i for attribute in node.attribute}
+    axis = {
+        "DequantizeLinear": numbers.get("axis", 1),
+        "ConvInteger": 0,
+        "QLinearConv": 0,
+        "QGemm": 1 - numbers.get("transB", 0),
+    }.get(node.op_type, ndim - 1)
     shape = [1] * ndim
     shape[axis] = zero.size
     return zero.reshape(shape)

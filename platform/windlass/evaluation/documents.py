@@ -40,6 +40,8 @@ class Latency(Section):
     """Times that the batch size was measured, in turn with the others."""
     spread: float = 0.0
     """Half the width of the interval of the rounds' median p50, relative to it: 0.03 is 3 % to either side."""
+    p95_spread: float = 0.0
+    """The same of p95. p99 is that of a hundred calls a round: it tells of the machine as much as of the model."""
 
 
 class Memory(Section):

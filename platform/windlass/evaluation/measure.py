@@ -38,6 +38,7 @@ from windlass.evaluation.errors import EmptySplitError
 from windlass.evaluation.inputs import read_inputs, write_inputs
 from windlass.evaluation.quality import Scored, mistakes
 from windlass.evaluation.serving_process import ServingProcess, measure_memory
+from windlass.evaluation.timing import MIN_ROUNDS
 from windlass.progress import Tracker, message, track
 from windlass.storage import Reference
 from windlass.tasks import get_task
@@ -217,12 +218,17 @@ def describe_noise(latency: Sequence[Latency], others_cores: float, cores: int, 
         settled: whether the calls of each batch size had become as long as the next ones during warm-up.
     """
     problems = []
-    worst = max(latency, key=lambda timed: timed.spread)
-    if worst.spread > NOISY_SPREAD:
+    spreads = [(timed.spread, "p50", timed) for timed in latency] + [
+        (timed.p95_spread, "p95", timed) for timed in latency
+    ]
+    worst, quantile, timed = max(spreads, key=lambda item: item[0])
+    if worst > NOISY_SPREAD:
         problems.append(
-            f"after {worst.rounds} rounds the median at batch {worst.batch_size} is known to "
-            f"{worst.spread:.0%} to either side"
+            f"after {timed.rounds} rounds {quantile} at batch {timed.batch_size} is known to {worst:.0%} to either side"
         )
+    fewest = min(timed.rounds for timed in latency)
+    if fewest < MIN_ROUNDS:
+        problems.append(f"only {fewest} rounds fitted into evaluate.latency_seconds, six are needed")
     if others_cores > NOISY_SHARE * cores:
         problems.append(f"other processes kept {others_cores:.1f} of {cores} cores busy")
     if not settled:

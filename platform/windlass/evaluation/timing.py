@@ -15,9 +15,9 @@ import numpy as np
 
 from windlass.evaluation.energy import EnergyCounter
 
-WANTED_SPREAD = 0.03
-"""Half the width of the interval of the median, relative to it, at which measuring ends."""
-_MIN_ROUNDS = 6
+WANTED_SPREAD, WANTED_P95_SPREAD = 0.03, 0.05
+"""Half the width of the interval of the median, relative to it, at which measuring ends: of p50 and of p95."""
+MIN_ROUNDS = 6
 """The fewest of which the smallest and the largest hold the median with 95 % confidence: 1 - 2/2^6 is 0.97."""
 _ROUND_CALLS = 100
 _ROUND_S = 0.03
@@ -93,12 +93,18 @@ class BatchTimer:
         self._rows_per_s.append(len(taken) * self.batch_size / wall_s)
 
     @property
-    def spread(self) -> float:
-        return spread([quantiles[0] for quantiles in self._quantiles_s])
+    def known(self) -> bool:
+        p50_spread, p95_spread = self._spreads()
+        return p50_spread <= WANTED_SPREAD and p95_spread <= WANTED_P95_SPREAD
+
+    def _spreads(self) -> tuple[float, float]:
+        p50_s, p95_s, _ = zip(*self._quantiles_s, strict=True)
+        return spread(p50_s), spread(p95_s)
 
     def result(self) -> dict[str, Any]:
         """The medians over rounds, and what 1,000 rows took; `joules` is None where nothing counts them."""
         p50_s, p95_s, p99_s = np.median(self._quantiles_s, axis=0).tolist()
+        p50_spread, p95_spread = self._spreads()
         thousands = self._calls * self.batch_size / 1000
         return {
             "latency": {
@@ -109,7 +115,8 @@ class BatchTimer:
                 "runs": self._calls,
                 "rows_per_s": float(np.median(self._rows_per_s)),
                 "rounds": len(self._rows_per_s),
-                "spread": self.spread,
+                "spread": p50_spread,
+                "p95_spread": p95_spread,
             },
             "settled": self.settled,
             "cpu_s": self._cpu_s / thousands,
@@ -129,13 +136,13 @@ def time_batches(calls: dict[int, Call], counter: EnergyCounter, limit_s: float)
     end_s = time.perf_counter() + limit_s
     share_s = limit_s / 3 / len(calls)
     timers = [
-        BatchTimer(size, call, counter, warm_up_s=share_s, round_s=2 * share_s / _MIN_ROUNDS)
+        BatchTimer(size, call, counter, warm_up_s=share_s, round_s=2 * share_s / MIN_ROUNDS)
         for size, call in calls.items()
     ]
     for rounds in count(1):
         for timer in timers:
             timer.run_round(end_s)
-        known = rounds >= _MIN_ROUNDS and all(timer.spread <= WANTED_SPREAD for timer in timers)
+        known = rounds >= MIN_ROUNDS and all(timer.known for timer in timers)
         if known or time.perf_counter() >= end_s:
             break
     return timers
