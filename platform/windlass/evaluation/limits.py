@@ -9,35 +9,43 @@ from statistics import NormalDist
 from typing import Literal
 
 from windlass.evaluation.config import BudgetConfig
-from windlass.evaluation.documents import Consumption, Energy, Interval, Latency, Measurement, Miss
+from windlass.evaluation.documents import Consumption, Interval, Latency, Measurement, Miss
 from windlass.evaluation.errors import UndefinedMetricError
 from windlass.schema import format_size
 
 Unit = Literal["quality", "bytes", "ms", "rows/s", "J"]
 
+NO_DROP = Interval(point=0.0, low=0.0, high=0.0)
 _ROUNDING = 1e-9
 """0.99 - 0.98 is more than 0.01 in binary; nobody shall lose by that."""
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What a budget looks at: one candidate's measurement, and by how much it is worse than the uncompressed model."""
+    """What a budget looks at: one candidate's measurement in an evaluation, at the budget's batch size.
+
+    Attributes:
+        drop: by how much it is worse than the uncompressed model in the main metric; zero for that one itself.
+    """
 
     measurement: Measurement
-    drop: Interval
     batch_size: int
+    drop: Interval = NO_DROP
 
     @property
     def latency(self) -> Latency:
         return next(timed for timed in self.measurement.latency if timed.batch_size == self.batch_size)
 
     @property
-    def energy(self) -> Energy:
-        spent: Consumption = next(
-            spent for spent in self.measurement.cost.per_1000_rows if spent.batch_size == self.batch_size
-        )
-        assert spent.energy is not None, "an evaluation is priced"
-        return spent.energy
+    def consumption(self) -> Consumption:
+        return next(spent for spent in self.measurement.cost.per_1000_rows if spent.batch_size == self.batch_size)
+
+    @property
+    def joules(self) -> float:
+        """For 1,000 rows."""
+        energy = self.consumption.energy
+        assert energy is not None, "an evaluation is priced"
+        return energy.joules
 
     def metric(self, name: str) -> Interval:
         """A metric's value.
@@ -123,7 +131,7 @@ _PLAIN: tuple[tuple[str, str, Unit, bool, Callable[[Figures], float | Interval]]
     ("max_latency_p99_ms", "p99 latency", "ms", False, lambda figures: figures.latency.p99_ms),
     ("min_throughput", "throughput", "rows/s", True, lambda figures: figures.latency.rows_per_s),
     ("max_memory", "memory", "bytes", False, lambda figures: figures.measurement.memory.peak_bytes),
-    ("max_energy", "energy for 1,000 rows", "J", False, lambda figures: figures.energy.joules),
+    ("max_energy", "energy for 1,000 rows", "J", False, lambda figures: figures.joules),
 )
 """Key, label, unit, whether more is better, and the figure; quality relative to another model is not here."""
 

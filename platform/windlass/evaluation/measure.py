@@ -82,6 +82,7 @@ def measure(
     config: EvaluateConfig,
     serve: ServeConfig,
     split: SplitName = "validation",
+    timed: bool = True,
     preload: tuple[str, ...] = (),
 ) -> Measurement:
     """Write measurement.json and predictions.npz of one variant into `output`.
@@ -91,6 +92,7 @@ def measure(
     Args:
         variant: the variant's directory, published as `reference`.
         dataset: directory of the bundle whose `split` is answered.
+        timed: whether latencies and what follows from them are measured; a second split says nothing new of them.
         preload: modules that a serving process has loaded beside the model; they count in its memory.
 
     Raises:
@@ -111,7 +113,7 @@ def measure(
         bar.advance()
         # Also while figures are worked out: that keeps cores busy too.
         with _alone_on_this_machine():
-            found = _observe(candidate, request, folder, serve.workers, bar)
+            found = _observe(candidate, request, folder, serve.workers, bar, timed=timed)
             np.savez_compressed(output / PREDICTIONS_NAME, predictions=found.predictions, targets=targets)
             bootstrap = Bootstrap(len(targets), config)
             files = [variant / name for name in open_variant(variant).files]
@@ -163,7 +165,7 @@ class _Observed:
     """Answers to every row of the split, [N, C] or [N]."""
 
 
-def _observe(candidate: str, request: Path, folder: Path, num_workers: int, bar: Tracker) -> _Observed:
+def _observe(candidate: str, request: Path, folder: Path, num_workers: int, bar: Tracker, *, timed: bool) -> _Observed:
     """Start the serving processes for their memory together, then ask the first one alone for the rest."""
     with ExitStack() as stack:
         workers = [stack.enter_context(ServingProcess(candidate, request)) for _ in range(num_workers)]
@@ -171,7 +173,7 @@ def _observe(candidate: str, request: Path, folder: Path, num_workers: int, bar:
         bar.advance()
         for idle in workers[1:]:
             idle.stop()
-        latency, consumption, noise = _time(workers[0])
+        latency, consumption, noise = _time(workers[0]) if timed else ((), (), None)
         bar.advance()
         invariant = workers[0].ask("invariance")["invariant"]
         workers[0].ask("predict")

@@ -20,11 +20,9 @@ from windlass.evaluation.documents import (
     TestResult,
     Verdict,
 )
-from windlass.evaluation.limits import Figures, Limit, Unit, limits_of, misses_of, shown, widening_for
+from windlass.evaluation.limits import NO_DROP, Figures, Limit, Unit, limits_of, misses_of, shown, widening_for
 from windlass.evaluation.quality import Scored, read_predictions
 from windlass.tasks import get_task
-
-_NO_DROP = Interval(point=0.0, low=0.0, high=0.0)
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ _GOALS: Mapping[Objective, _Goal] = {
         "lean",
     ),
     "energy": _Goal(
-        lambda f: f.energy.joules, "J", "the thriftiest", "takes {by} more for 1,000 rows than", "as much", "thrifty"
+        lambda f: f.joules, "J", "the thriftiest", "takes {by} more for 1,000 rows than", "as much", "thrifty"
     ),
 }
 
@@ -73,7 +71,7 @@ def select_candidate(evaluation: Evaluation, budget: BudgetConfig, *, task: str)
     """
     drops = {comparison.candidate: comparison.drop for comparison in evaluation.comparisons}
     candidates = {
-        measurement.candidate: Figures(measurement, drops.get(measurement.candidate, _NO_DROP), budget.batch_size)
+        measurement.candidate: Figures(measurement, budget.batch_size, drops.get(measurement.candidate, NO_DROP))
         for measurement in evaluation.measurements
     }
     uncompressed = candidates[evaluation.uncompressed].measurement
@@ -140,7 +138,7 @@ def judge_test(
     uncompressed = next((path for name, path in by_name.items() if name != verdict.winner), chosen)
     drop = _drop(uncompressed, chosen, task, config)
     base = measurements[uncompressed].quality[get_task(task).metric]
-    problems = _beyond_on_test(Figures(measurements[chosen], drop, budget.batch_size), limits_of(budget, base.point))
+    problems = _beyond_on_test(Figures(measurements[chosen], budget.batch_size, drop), limits_of(budget, base.point))
     results = [
         TestResult(candidate=m.candidate, rows=m.rows, quality=m.quality, mistakes=m.mistakes)
         for m in measurements.values()

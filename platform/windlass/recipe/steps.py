@@ -215,6 +215,7 @@ def _measure(
             config=recipe.evaluate,
             serve=recipe.serve,
             split=split,
+            timed=split == "validation",
             preload=SERVING_MODULES,
         )
 

@@ -111,6 +111,14 @@ def test_latency_of_two_measurements_agrees_within_10_percent_or_the_noise_is_to
             assert first.noise or second.noise or 1 / 1.1 < ratio < 1.1
 
 
+def test_a_split_on_which_nothing_is_timed_has_all_but_what_follows_from_time(
+    bundle: Path, make_served: Callable[..., Path], tmp_path: Path
+) -> None:
+    found = run(make_served("fp32"), bundle, tmp_path / "out", split="test", timed=False)
+    assert (found.rows, found.latency, found.cost.per_1000_rows, found.noise) == (70, (), (), None)
+    assert found.cost.macs_per_row == 6
+
+
 def test_answers_that_are_no_numbers_name_how_many_rows(
     bundle: Path, make_served: Callable[..., Path], tmp_path: Path
 ) -> None:
