@@ -9,7 +9,6 @@ from pathlib import Path
 from windlass.compression.ladder import possible_candidates
 from windlass.compression.methods import Chain
 from windlass.data.description import DATASET_NAME, DatasetDescription
-from windlass.evaluation.measure import BATCH_SIZES
 from windlass.planning.documents import Basis, PlannedStep, RunPlan
 from windlass.planning.past import Past
 from windlass.progress import track
@@ -23,7 +22,6 @@ from windlass.training.documents import Training
 _START_TRAINING_S = 6.0
 _MAKE_VARIANT_S = 3.0
 _START_MEASURING_S = 2.5
-_WARM_UP_S = 0.5
 _SELECT_S = 1.0
 _REGISTER_S = 4.0
 _EXCHANGE_SHARE = 0.15
@@ -122,8 +120,9 @@ class _Work:
 
     def select(self) -> PlannedStep:
         told = f"{_TESTED} measurements on {self.description.rows['test']:,} rows of test"
-        seconds, basis = self._measurements(_TESTED)
-        return self._planned("select", told, seconds + _SELECT_S, basis)
+        seconds = self.past.step_seconds("select")
+        basis: Basis = "assumed" if seconds is None else "earlier runs"
+        return self._planned("select", told, seconds or _SELECT_S + _TESTED * _START_MEASURING_S, basis)
 
     def register(self) -> PlannedStep:
         seconds = self.past.step_seconds("register")
@@ -134,8 +133,7 @@ class _Work:
         measured = self.past.measurement_seconds(self.resolved.recipe)
         if measured is not None:
             return count * measured, "earlier runs"
-        timed_s = len(BATCH_SIZES) * (self.resolved.recipe.evaluate.latency_seconds + _WARM_UP_S)
-        return count * (_START_MEASURING_S + timed_s), "assumed"
+        return count * (_START_MEASURING_S + self.resolved.recipe.evaluate.latency_seconds), "assumed"
 
     def _trainings(self, chains: list[Chain]) -> list[TrainConfig]:
         """How each network of the candidates is trained, once for those that share it."""
