@@ -9,12 +9,29 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from windlass.schema import Section, SizeBytes
 
 
+class AnalysisConfig(Section):
+    """How closely the chosen version and the uncompressed one are looked at, beyond their quality."""
+
+    rows: PositiveInt = Field(
+        default=2000, description="of validation, drawn with a fixed seed; of images at most 64 MB of pixels"
+    )
+    attack_rows: PositiveInt = Field(default=300, description="of these, how many adversarial examples are made from")
+
+
 class EvaluateConfig(Section):
     """How candidates are measured."""
 
     latency_seconds: PositiveFloat = Field(default=1.0, description="time spent on each batch size, after warm-up")
     bootstrap: PositiveInt = Field(default=1000, description="resamples behind each confidence interval")
     confidence: PositiveFloat = Field(default=0.95, lt=1, description="of the intervals")
+    sensitive: tuple[str, ...] = Field(
+        default=(), description="columns by whose groups fairness is measured; data.drop keeps them from the model"
+    )
+    analysis: AnalysisConfig = AnalysisConfig()
+
+    def measuring(self) -> dict[str, object]:
+        """What measurements and the choice depend on, as JSON: all but what the analysis looks at."""
+        return self.model_dump(mode="json", exclude={"sensitive", "analysis"})
 
 
 class BudgetConfig(Section):
