@@ -54,6 +54,7 @@ def prepare(resolved: ResolvedRecipe, workspace: Workspace) -> StepResult:
         source=resolved.source.digest,
         modality=task.modality,
         target_kind=task.target_kind,
+        carry=recipe.evaluate.sensitive,
     )
 
     def make(output: Path) -> None:
@@ -65,6 +66,7 @@ def prepare(resolved: ResolvedRecipe, workspace: Workspace) -> StepResult:
             output=output,
             memory_limit_bytes=recipe.resources.memory,
             threads=_threads(resolved),
+            carry=recipe.evaluate.sensitive,
         )
 
     return _publish("prepare", key, workspace, make, summarize_dataset)

@@ -180,8 +180,7 @@ class _Attacker:
 
     def __init__(self, network: nn.Module, space: _Space, subject: Subject) -> None:
         description, targets_N = subject.sample.description, subject.sample.targets
-        # Only points are differentiated; channels last is how convolutions go fastest on a CPU.
-        self._network = network.requires_grad_(False).to(memory_format=torch.channels_last)
+        self._network = network.requires_grad_(False)
         self._space, self._task = space, subject.task
         self._targets_N = torch.tensor(learned_targets(description, targets_N))
 

@@ -78,7 +78,12 @@ def _explain(
     influence_HW = occlusion(subject, variant, image_HWC, answered, window_pixels)
     heat_map = f"example-{int(subject.sample.positions[index])}-{variant}.png"
     _write_png(output / heat_map, _as_heat(image_HWC, influence_HW))
-    return ExplainedAnswer(answered=names[answered], probability=float(answer_C[answered]), heat_map=heat_map)
+    return ExplainedAnswer(
+        answered=names[answered],
+        probability=float(answer_C[answered]),
+        largest_influence=float(np.abs(influence_HW).max()),
+        heat_map=heat_map,
+    )
 
 
 def occlusion(subject: Subject, variant: str, image_HWC: Array, answered: int, window_pixels: int) -> Array:
