@@ -48,7 +48,8 @@ def write_report(
         recipe: the resolved recipe as JSON.
         history: the lines of the training's history.jsonl.
         links: what was made on the way, name to where it lies.
-        analysis: what is known of the winner and the uncompressed variant beyond their quality, if it was looked at.
+        analysis: what is known of the winner and the uncompressed variant beyond their quality, if it was looked at;
+            its PNG files lie in `output`.
     """
     document = {
         "format_version": REPORT_VERSION,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -245,6 +246,10 @@ def select(
             reads = _count_test_reads(workspace, dataset, decided_by)
             verdict = judge_test(verdict, results, recipe.budget, task=recipe.task, config=recipe.evaluate, reads=reads)
         verdict.write(output / VERDICT_NAME)
+        looked_at = workspace.fetch(analysis)
+        seen = Analysis.read(looked_at / ANALYSIS_NAME)
+        for name in seen.files:
+            shutil.copy(looked_at / name, output)
         write_report(
             output,
             recipe=recipe.model_dump(mode="json", by_alias=True, exclude={"registration"}),
@@ -259,7 +264,7 @@ def select(
                 "evaluation": evaluation.uri,
                 "analysis": analysis.uri,
             },
-            analysis=Analysis.read(workspace.fetch(analysis) / ANALYSIS_NAME),
+            analysis=seen,
         )
 
     return _publish("select", key, workspace, make, summarize_verdict)

@@ -27,6 +27,7 @@ from windlass.evaluation.analysis.sample import Array, Inputs, Sample, generator
 from windlass.evaluation.analysis.subject import Subject
 from windlass.models import load
 from windlass.models.preprocess import PixelScaling
+from windlass.tasks import Task
 
 _PGD_STEPS = 10
 _BATCH_ROWS = 128
@@ -48,7 +49,7 @@ def adversarial(subject: Subject, model: Path, reference: pa.Table | None) -> Ad
         space = _Numbers(subject.sample, reference)
         if not space.numbers:
             return None
-    attacker = _Attacker(network, space, subject)
+    attacker = _Attacker(network, space, subject.task, subject.sample)
     attacks = [
         Attack(
             method=method,
@@ -178,11 +179,9 @@ def _range(reference: pa.Table, transform: NumberTransform) -> tuple[float, floa
 class _Attacker:
     """The uncompressed network's loss, as a function of points."""
 
-    def __init__(self, network: nn.Module, space: _Space, subject: Subject) -> None:
-        description, targets_N = subject.sample.description, subject.sample.targets
-        self._network = network.requires_grad_(False)
-        self._space, self._task = space, subject.task
-        self._targets_N = torch.tensor(learned_targets(description, targets_N))
+    def __init__(self, network: nn.Module, space: _Space, task: Task, sample: Sample) -> None:
+        self._network, self._space, self._task = network.requires_grad_(False), space, task
+        self._targets_N = torch.tensor(learned_targets(sample.description, sample.targets))
 
     def changed(self, method: AttackMethod, strength: float) -> Array:
         """The points that the method makes of the sample's, [N, ...]."""

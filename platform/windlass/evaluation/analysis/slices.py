@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from windlass.evaluation.analysis.documents import Slice, Slices
+from windlass.evaluation.analysis.documents import Condition, Slice, Slices
 from windlass.evaluation.analysis.groups import Group
 from windlass.evaluation.analysis.sample import Array
 from windlass.evaluation.analysis.subject import Subject
@@ -25,18 +25,23 @@ _LEAST_SHARE = 0.01
 _BEAM = 200
 """Single conditions, those with the largest effect, whose pairs with all others are tried."""
 _MAX_SHOWN = 10
-_OVERLAP = 0.5
-"""Of two groups that share this part of the smaller one, only the first is shown."""
 
 
 @dataclass(frozen=True)
-class _Candidates:
-    """Groups to be tested: one or two of the single conditions, and their sums over the rows."""
+class _Sums:
+    """Of errors: over the rows of each tested group, and over all rows."""
 
-    members: list[tuple[int, ...]]
     rows: Array
-    sums: Array
+    errors: Array
     squares: Array
+    all_errors: Array
+    """[N], of every row."""
+
+    @classmethod
+    def of_one(cls, mask_N: Array, errors_N: Array) -> _Sums:
+        """Of a single group."""
+        inside = errors_N[mask_N]
+        return cls(np.array([len(inside)]), np.array([inside.sum()]), np.array([(inside**2).sum()]), errors_N)
 
 
 def find_slices(subject: Subject, groups: Sequence[Group], uncompressed: str) -> Slices:
@@ -50,9 +55,10 @@ def find_slices(subject: Subject, groups: Sequence[Group], uncompressed: str) ->
     large = [group for group in groups if min_rows <= group.mask.sum() <= len(subject.sample) - min_rows]
     tested, by_variant = 0, {}
     for name, errors_N in subject.errors.items():
-        candidates = _candidates(large, errors_N, min_rows)
-        tested = max(tested, len(candidates.members))
-        by_variant[name] = _worst(subject, name, large, candidates, uncompressed)
+        members, sums = _candidates(large, errors_N, min_rows)
+        tested = max(tested, len(members))
+        found = _worst(errors_N, large, members, sums, min_rows, exact=subject.task.target_kind == "class")
+        by_variant[name] = tuple(_described(subject, name, *group, uncompressed) for group in found)
     return Slices(
         measure="error_rate" if subject.task.target_kind == "class" else "absolute_error",
         min_rows=min_rows,
@@ -62,8 +68,8 @@ def find_slices(subject: Subject, groups: Sequence[Group], uncompressed: str) ->
     )
 
 
-def _candidates(groups: Sequence[Group], errors_N: Array, min_rows: int) -> _Candidates:
-    """All single conditions, and pairs of the worst ones with any other of another column."""
+def _candidates(groups: Sequence[Group], errors_N: Array, min_rows: int) -> tuple[list[tuple[int, ...]], _Sums]:
+    """All single conditions, and pairs of the worst ones with any other of another column, by their indices."""
     mask_SN = np.array([group.mask for group in groups], np.float64).reshape(len(groups), len(errors_N))
     rows_S = mask_SN.sum(axis=1)
     sums_S, squares_S = mask_SN @ errors_N, mask_SN @ errors_N**2
@@ -78,39 +84,57 @@ def _candidates(groups: Sequence[Group], errors_N: Array, min_rows: int) -> _Can
         if groups[first].condition.column != groups[second].condition.column and (first < second or second not in beam)
     ]
     index = tuple(np.array([(position, second) for position, _, second in pairs], int).reshape(-1, 2).T)
-    return _Candidates(
-        members=[*((single,) for single in range(len(groups))), *((first, second) for _, first, second in pairs)],
+    members = [*((single,) for single in range(len(groups))), *((first, second) for _, first, second in pairs)]
+    return members, _Sums(
         rows=np.concatenate([rows_S, rows_BS[index]]),
-        sums=np.concatenate([sums_S, sums_BS[index]]),
+        errors=np.concatenate([sums_S, sums_BS[index]]),
         squares=np.concatenate([squares_S, squares_BS[index]]),
+        all_errors=errors_N,
     )
 
 
+_Found = tuple[tuple[Condition, ...], Array, float]
+"""Conditions, mask [N] and corrected p-value."""
+
+
 def _worst(
-    subject: Subject, name: str, groups: Sequence[Group], candidates: _Candidates, uncompressed: str
-) -> tuple[Slice, ...]:
-    """Those that are worse beyond chance, by the lower bound of how much worse, without near repetitions."""
-    if not candidates.members:
-        return ()
-    p_value_T = _p_values(candidates, subject.errors[name], exact=subject.task.target_kind == "class")
-    bound_T = _lower_bounds(candidates, subject.errors[name])
-    order = [i for i in np.argsort(-bound_T, kind="stable").tolist() if p_value_T[i] <= FALSE_DISCOVERY_RATE]
-    shown: list[Array] = []
-    found: list[Slice] = []
-    for index in order:
-        members = [groups[member] for member in candidates.members[index]]
-        mask_N = np.logical_and.reduce([group.mask for group in members])
-        if any((mask_N & other).sum() > _OVERLAP * min(mask_N.sum(), other.sum()) for other in shown):
+    errors_N: Array,
+    groups: Sequence[Group],
+    members: Sequence[tuple[int, ...]],
+    sums: _Sums,
+    min_rows: int,
+    *,
+    exact: bool,
+) -> list[_Found]:
+    """Those that are worse beyond chance, by the lower bound of how much worse.
+
+    A group that overlaps with those before it is shown only if it is worse without their rows, too.
+    """
+    from scipy.stats import false_discovery_control
+
+    if not members:
+        return []
+    p_value_T, bound_T = false_discovery_control(_p_values(sums, exact=exact)), _lower_bounds(sums)
+    found: list[_Found] = []
+    unseen_N = np.ones(len(errors_N), bool)
+    for index in np.argsort(-bound_T, kind="stable").tolist():
+        if p_value_T[index] > FALSE_DISCOVERY_RATE:
             continue
-        shown.append(mask_N)
-        found.append(_described(subject, name, members, mask_N, float(p_value_T[index]), uncompressed))
+        chosen = [groups[member] for member in members[index]]
+        mask_N = np.logical_and.reduce([group.mask for group in chosen])
+        remaining = _Sums.of_one(mask_N[unseen_N], errors_N[unseen_N])
+        too_few = min(remaining.rows[0], unseen_N.sum() - remaining.rows[0]) < min_rows
+        if too_few or _p_values(remaining, exact=exact)[0] > FALSE_DISCOVERY_RATE:
+            continue
+        unseen_N &= ~mask_N
+        found.append((tuple(group.condition for group in chosen), mask_N, float(p_value_T[index])))
         if len(found) == _MAX_SHOWN:
             break
-    return tuple(found)
+    return found
 
 
 def _described(
-    subject: Subject, name: str, members: Sequence[Group], mask_N: Array, p_value: float, uncompressed: str
+    subject: Subject, name: str, conditions: tuple[Condition, ...], mask_N: Array, p_value: float, uncompressed: str
 ) -> Slice:
     errors_N, bootstrap = subject.errors[name], subject.bootstrap
     inside_R, outside_R = subject.mean_by_resample(errors_N, mask_N), subject.mean_by_resample(errors_N, ~mask_N)
@@ -120,7 +144,7 @@ def _described(
         added_N = errors_N - subject.errors[uncompressed]
         added = bootstrap.interval(float(added_N[mask_N].mean()), subject.mean_by_resample(added_N, mask_N))
     return Slice(
-        conditions=tuple(group.condition for group in members),
+        conditions=conditions,
         rows=int(mask_N.sum()),
         error=bootstrap.interval(inside, inside_R),
         rest=outside,
@@ -130,46 +154,45 @@ def _described(
     )
 
 
-def _p_values(candidates: _Candidates, errors_N: Array, *, exact: bool) -> Array:
-    """One-sided: how likely a group of the rest is as bad as this by chance; corrected for all that were tested."""
-    from scipy.stats import false_discovery_control, hypergeom, ttest_ind_from_stats
+def _p_values(sums: _Sums, *, exact: bool) -> Array:
+    """One-sided: how likely a group is as bad as this, or worse, by chance; without any spread nothing is unlikely."""
+    from scipy.stats import hypergeom, ttest_ind_from_stats
 
-    rows_T, others_T = candidates.rows, len(errors_N) - candidates.rows
+    rows_T, total = sums.rows, len(sums.all_errors)
     if exact:
-        wrong = int(errors_N.sum())
-        p_value_T = hypergeom.sf(candidates.sums.round() - 1, len(errors_N), wrong, rows_T)
-    else:
-        mean_T, mean_rest_T, variance_T, variance_rest_T = _moments(candidates, errors_N)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            p_value_T = ttest_ind_from_stats(
-                mean_T,
-                np.sqrt(variance_T),
-                rows_T,
-                mean_rest_T,
-                np.sqrt(variance_rest_T),
-                others_T,
-                equal_var=False,
-                alternative="greater",
-            ).pvalue
-    # Rounding may carry a probability a hair beyond 1; without any spread there is nothing to tell apart.
-    corrected_T: Array = false_discovery_control(np.clip(np.nan_to_num(p_value_T, nan=1.0), 0, 1))
-    return corrected_T
+        wrong = round(float(sums.all_errors.sum()))
+        # Rounding may carry a probability a hair beyond 1.
+        p_value_T: Array = np.clip(hypergeom.sf(sums.errors.round() - 1, total, wrong, rows_T), 0, 1)
+        return p_value_T
+    mean_T, mean_rest_T, variance_T, variance_rest_T = _moments(sums)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        test = ttest_ind_from_stats(
+            mean_T,
+            np.sqrt(variance_T),
+            rows_T,
+            mean_rest_T,
+            np.sqrt(variance_rest_T),
+            total - rows_T,
+            equal_var=False,
+            alternative="greater",
+        )
+    return np.asarray(np.nan_to_num(test.pvalue, nan=1.0))
 
 
-def _lower_bounds(candidates: _Candidates, errors_N: Array) -> Array:
+def _lower_bounds(sums: _Sums) -> Array:
     """Of the effect, at about 95 %: what a group is ranked by, so that few rows have to be very bad."""
-    mean_T, mean_rest_T, variance_T, variance_rest_T = _moments(candidates, errors_N)
-    rows_T, others_T = candidates.rows, len(errors_N) - candidates.rows
-    bound_T: Array = mean_T - mean_rest_T - 1.96 * np.sqrt(variance_T / rows_T + variance_rest_T / others_T)
+    mean_T, mean_rest_T, variance_T, variance_rest_T = _moments(sums)
+    spread_T = np.sqrt(variance_T / sums.rows + variance_rest_T / (len(sums.all_errors) - sums.rows))
+    bound_T: Array = mean_T - mean_rest_T - 1.96 * spread_T
     return bound_T
 
 
-def _moments(candidates: _Candidates, errors_N: Array) -> tuple[Array, Array, Array, Array]:
+def _moments(sums: _Sums) -> tuple[Array, Array, Array, Array]:
     """Mean inside and outside, and unbiased variance inside and outside."""
-    rows_T, others_T = candidates.rows, len(errors_N) - candidates.rows
-    sums_rest_T = errors_N.sum() - candidates.sums
-    squares_rest_T = (errors_N**2).sum() - candidates.squares
-    mean_T, mean_rest_T = candidates.sums / rows_T, sums_rest_T / others_T
-    variance_T = np.maximum(candidates.squares - rows_T * mean_T**2, 0) / (rows_T - 1)
+    rows_T, others_T = sums.rows, len(sums.all_errors) - sums.rows
+    errors_rest_T = sums.all_errors.sum() - sums.errors
+    squares_rest_T = (sums.all_errors**2).sum() - sums.squares
+    mean_T, mean_rest_T = sums.errors / rows_T, errors_rest_T / others_T
+    variance_T = np.maximum(sums.squares - rows_T * mean_T**2, 0) / (rows_T - 1)
     variance_rest_T = np.maximum(squares_rest_T - others_T * mean_rest_T**2, 0) / (others_T - 1)
     return mean_T, mean_rest_T, variance_T, variance_rest_T
