@@ -134,7 +134,7 @@ def compress(resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference,
         made[name], _ = workspace.once("variants", key, make)
     candidates = Candidates(
         uncompressed=names[0],
-        candidates=tuple(Candidate(name=name, variant=reference) for name, reference in made.items()),
+        candidates=tuple(Candidate(name=name, variant=reference, model=model) for name, reference in made.items()),
     )
     key = step_key("compress", variants=[reference.digest for reference in made.values()])
     return _publish(
@@ -242,14 +242,11 @@ def select(
             recipe=recipe.model_dump(mode="json", by_alias=True, exclude={"registration"}),
             verdict=verdict,
             evaluation=measured,
-            dataset=DatasetDescription.read(workspace.fetch(dataset) / DATASET_NAME),
+            bundle=workspace.fetch(dataset),
+            candidates=listed,
             history=read_lines(workspace.fetch(model) / HISTORY_NAME),
-            links={
-                "dataset": dataset.uri,
-                "model": model.uri,
-                "candidates": candidates.uri,
-                "evaluation": evaluation.uri,
-            },
+            lineage={"dataset": dataset, "model": model, "candidates": candidates, "evaluation": evaluation},
+            key=key,
         )
 
     return _publish("select", key, workspace, make, summarize_verdict)
