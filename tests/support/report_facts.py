@@ -62,6 +62,7 @@ from windlass.evaluation.documents import (
 from windlass.evaluation.report import write_report
 from windlass.evaluation.selection import select_candidate
 from windlass.storage import Reference
+from windlass.training.documents import TrainingSummary
 
 NAMES = ("fp32", "int8", "pruned-30+int8", "distilled-50+int8")
 SPECIES = ("setosa", "versicolor", "virginica <b>")
@@ -81,7 +82,7 @@ def reference(step: str, letter: str) -> Reference:
 
 def write_classes(output: Path, **changes: Any) -> Path:
     """A table in three classes: four candidates, every kind of analysis, a recovery, something left out."""
-    return _write(output, "irises", "tabular-classification", _table_bundle(output, numbers=False), **changes)
+    return _write(output, "irises", "tabular-classification", classes_bundle(output), **changes)
 
 
 def write_numbers(output: Path, **changes: Any) -> Path:
@@ -107,7 +108,7 @@ def _write(
     limits = BUDGET if budget is None else budget
     description = DatasetDescription.read(bundle / DATASET_NAME)
     metric = "r2" if task == "tabular-regression" else "accuracy"
-    evaluation = _evaluation(description, metric)
+    evaluation = evaluation_of(description, metric)
     verdict = select_candidate(evaluation, BudgetConfig.model_validate(limits), task=task)
     verdict = verdict.model_copy(update={"notes": notes})
     if verdict.winner is not None:
@@ -131,7 +132,8 @@ def _write(
         verdict=verdict,
         evaluation=evaluation,
         bundle=bundle,
-        candidates=_candidates(),
+        candidates=candidates(),
+        training=training(metric),
         history=[
             {"epoch": epoch, "step": 40 * epoch, "train_loss": 1 / epoch, "validation_loss": 0.05 + 1.1 / epoch}
             | {"metric": 0.97 - 0.5 / epoch**2 - 0.001 * max(0, epoch - 9), "learning_rate": 1e-3}
@@ -146,7 +148,24 @@ def _write(
     return report / "report.html"
 
 
-def _candidates() -> Candidates:
+def training(metric: str = "accuracy") -> TrainingSummary:
+    return TrainingSummary(
+        metric=metric,
+        best_epoch=10,
+        best_metric=0.965,
+        epochs=12,
+        steps=480,
+        stopped_early=False,
+        seconds=200,
+        examples_per_second=9000,
+        num_workers=2,
+        device="cpu",
+        num_parameters=88_000,
+        warnings=(),
+    )
+
+
+def candidates() -> Candidates:
     return Candidates(
         uncompressed="fp32",
         candidates=tuple(
@@ -165,7 +184,11 @@ def _candidates() -> Candidates:
     )
 
 
-def _evaluation(description: DatasetDescription, metric: str) -> Evaluation:
+def classes_bundle(output: Path) -> Path:
+    return _table_bundle(output, numbers=False)
+
+
+def evaluation_of(description: DatasetDescription, metric: str = "accuracy") -> Evaluation:
     measurements = tuple(_measurement(name, index, description, metric) for index, name in enumerate(NAMES))
     classes = len(description.class_names or ())
     flips = tuple(ClassFlips(rows=50, flipped=2, right_to_wrong=1, wrong_to_right=1) for _ in range(classes))

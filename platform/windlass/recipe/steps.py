@@ -30,6 +30,7 @@ from windlass.recipe.summaries import (
     summarize_evaluation,
     summarize_model,
     summarize_verdict,
+    test_figures,
 )
 from windlass.registry.documents import REGISTRATION_NAME
 from windlass.schema import digest_of
@@ -211,6 +212,7 @@ def select(
     """Apply the budget; read the test split once, for the winner and the uncompressed model; write the report."""
     from windlass.evaluation.report import write_report
     from windlass.evaluation.selection import judge_test, select_candidate
+    from windlass.training.documents import TRAINING_NAME, TrainingSummary
 
     recipe = resolved.recipe
     measured = Evaluation.read(workspace.fetch(evaluation) / EVALUATION_NAME)
@@ -244,6 +246,7 @@ def select(
             evaluation=measured,
             bundle=workspace.fetch(dataset),
             candidates=listed,
+            training=TrainingSummary.read(workspace.fetch(model) / TRAINING_NAME),
             history=read_lines(workspace.fetch(model) / HISTORY_NAME),
             lineage={"dataset": dataset, "model": model, "candidates": candidates, "evaluation": evaluation},
             key=key,
@@ -295,7 +298,11 @@ def register(
             report=decided_in,
             verdict=decided.model_dump(mode="json"),
             family=[
-                FamilyMember(m.candidate, workspace.fetch(variants[m.candidate]), figures(m))
+                FamilyMember(
+                    m.candidate,
+                    workspace.fetch(variants[m.candidate]),
+                    {**figures(m), **test_figures(decided, m.candidate)},
+                )
                 for m in measured.measurements
             ],
             history=workspace.fetch(model) / HISTORY_NAME,

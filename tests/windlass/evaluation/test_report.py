@@ -48,7 +48,7 @@ def test_the_parts_come_in_the_order_of_a_readers_questions(page: str) -> None:
         "column plant_id left out: a name of its own for every row",
         "3 rows left out: the target is missing",
         "petal_width number (x − 1) / 0.6, and whether it is missing",
-        "the weights of epoch 10 were kept",
+        "3 min 20 s with 2 workers on cpu (9,000 examples a second). The weights of epoch 10 were kept",
         "fp32 is better than the linear model, which was fitted on 700 rows of train: by 0.0300 of accuracy",
         "was read 12 times so far: each reading that you act upon makes these figures more optimistic",
         "petal_width from 1.2 to 1.7 and colour is blue 31 0.2000",

@@ -33,13 +33,22 @@ class Chart:
     key: str
     title: str
     description: str
+    note: str | None
+    """What the plot cannot show."""
     spec: Mapping[str, Any]
     svg: str | None = None
     """None for one that is only drawn when it is asked for."""
 
 
 def finish(
-    layers: Sequence[Layer], key: str, title: str, description: str, *, drawn: bool = True, **more: Any
+    layers: Sequence[Layer],
+    key: str,
+    title: str,
+    description: str,
+    *,
+    drawn: bool = True,
+    note: str | None = None,
+    **more: Any,
 ) -> Chart:
     """Give a chart the report's looks, and draw it.
 
@@ -60,7 +69,7 @@ def finish(
     }
     svg = vl_convert.vegalite_to_svg({**spec, "width": _STATIC_WIDTH}, vl_version=VEGA_LITE) if drawn else None
     live = {**spec, "width": "container", "autosize": {"type": "fit-x", "contains": "padding"}}
-    return Chart(key=key, title=title, description=description, spec=live, svg=svg)
+    return Chart(key=key, title=title, description=description, note=note, spec=live, svg=svg)
 
 
 def layer(mark: str, values: Sequence[Mapping[str, Any]], encoding: Mapping[str, Any], **look: Any) -> Layer:
@@ -108,7 +117,7 @@ _LOOKS: dict[str, Any] = {
 }
 
 
-def learning_curves(history: Sequence[Mapping[str, Any]], metric: str, best_epoch: int | None) -> list[Chart]:
+def learning_curves(history: Sequence[Mapping[str, Any]], metric: str, best_epoch: int) -> list[Chart]:
     """Loss and quality by epoch; none for fewer than two epochs."""
     if len(history) < 2:
         return []

@@ -22,7 +22,9 @@ from windlass.data.description import (
 from windlass.evaluation.report.text import NONE, plural
 
 _ROWS = 5
-_PICTURES, _PICTURES_PER_CLASS, _CLASSES = 48, 6, 40
+_CLASSES = 40
+_FEW_CLASSES = 8
+"""So many get six pictures each, more of them three."""
 _SIDE_PIXELS = 96
 _SEARCHED_ROWS = 4096
 _TEXT_LENGTH = 40
@@ -52,7 +54,7 @@ def pictures(directory: Path) -> list[Picture]:
     if description.image_shape is None or description.class_names is None:
         return []
     classes = min(len(description.class_names), _CLASSES)
-    wanted = max(1, min(_PICTURES_PER_CLASS, _PICTURES // classes))
+    wanted = 6 if classes <= _FEW_CLASSES else 3
     found: dict[int, list[Picture]] = {index: [] for index in range(classes)}
     for label, pixels in _first_images(bundle):
         if label in found and len(found[label]) < wanted:
@@ -127,7 +129,7 @@ def _becomes(description: DatasetDescription) -> dict[str, str]:
 
 
 def _scaled(name: str, mean: float, scale: float) -> str:
-    return f"({name} {'+' if mean < 0 else '−'} {_text(abs(mean))}) / {_text(scale)}"
+    return f"({name} {'+' if mean < 0 else '−'} {_text(float(f'{abs(mean):.4g}'))}) / {_text(float(f'{scale:.4g}'))}"
 
 
 def _text(value: object) -> str:

@@ -15,6 +15,7 @@ from windlass.tasks import get_task
 
 if TYPE_CHECKING:
     from windlass.compression.documents import Candidate, Candidates
+    from windlass.training.documents import TrainingSummary
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Facts:
     dataset: DatasetDescription
     bundle: Path
     candidates: Candidates
+    training: TrainingSummary
     history: Sequence[Mapping[str, Any]]
     lineage: Mapping[str, Reference]
     key: str
@@ -60,16 +62,8 @@ class Facts:
 
     @property
     def shown(self) -> Measurement:
-        """Whose mistakes are shown: the chosen one's, else the uncompressed one's."""
-        return self.chosen or self.uncompressed
-
-    @property
-    def best_epoch(self) -> int | None:
-        """The first epoch with the best quality on validation, whose weights were kept."""
-        sign = 1 if self.higher_is_better else -1
-        lines = [line for line in self.history if line.get("metric") is not None]
-        best = max(lines, key=lambda line: (sign * line["metric"], -line["epoch"]), default=None)
-        return None if best is None else int(best["epoch"])
+        """Whose mistakes are shown: the chosen one's, else those of the one that is nearest to the budget."""
+        return self.chosen or self.measurement(next(iter(self.verdict.nearest), self.evaluation.uncompressed))
 
     def measurement(self, candidate: str) -> Measurement:
         return next(m for m in self.evaluation.measurements if m.candidate == candidate)

@@ -145,6 +145,7 @@ def frontier(
         title,
         f"{title}, on validation; up and left is better",
         drawn=drawn,
+        note=_off_the_plot(axis, floor, x_ends, y_ends),
         params=[{"name": "active", "value": ""}],
     )
 
@@ -223,7 +224,7 @@ def _budget(
     axis: CostAxis, floor: float | None, x_ends: list[float], y_ends: list[float], higher_is_better: bool
 ) -> list[Layer]:
     """The part of the plot that the budget allows, and its edges."""
-    if axis.limit is None and floor is None:
+    if (axis.limit is None and floor is None) or (axis.limit is not None and axis.limit <= x_ends[0]):
         return []
     worst, best = y_ends if higher_is_better else reversed(y_ends)
     corner = {
@@ -240,6 +241,17 @@ def _budget(
     if floor is not None and y_ends[0] <= floor <= y_ends[1]:
         parts.append(layer("rule", [{"edge": floor}], {"y": number("edge")}, **edge))
     return parts
+
+
+def _off_the_plot(axis: CostAxis, floor: float | None, x_ends: list[float], y_ends: list[float]) -> str | None:
+    """Limits that are too far away to be drawn."""
+    told = []
+    if axis.limit is not None and not x_ends[0] < axis.limit <= x_ends[1]:
+        side = "left" if axis.limit <= x_ends[0] else "right"
+        told.append(f"{axis.title} of at most {axis.shown(axis.limit)} lies to the {side}")
+    if floor is not None and not y_ends[0] <= floor <= y_ends[1]:
+        told.append(f"quality of {figure(floor)} lies {'above' if floor > y_ends[1] else 'below'}")
+    return f"Of the budget, {' and '.join(told)} of what is shown." if told else None
 
 
 _GREEN = "var(--good, #17743f)"

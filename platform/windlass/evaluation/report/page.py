@@ -51,7 +51,7 @@ def draw(facts: Facts) -> Drawn:
     analysis = facts.analysis
     attacked = analysis is not None and analysis.adversarial is not None and analysis.adversarial.attacks
     return Drawn(
-        curves=tuple(charts.learning_curves(facts.history, facts.metric, facts.best_epoch)),
+        curves=tuple(charts.learning_curves(facts.history, facts.metric, facts.training.best_epoch)),
         frontier=tuple(_frontiers(facts)) if len(facts.evaluation.measurements) > 1 else (),
         mistakes=tuple(mistakes),
         attacks=(charts.adversarial_curve(analysis.adversarial, facts.metric),)

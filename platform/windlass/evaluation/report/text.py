@@ -45,6 +45,14 @@ def joules(value: float) -> str:
     return f"{value * 1e6:.3g} µJ"
 
 
+def duration(seconds: float) -> str:
+    """`41 s`, `3 min 20 s`, `2 h 5 min`."""
+    if seconds < 60:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def plural(number: float, noun: str) -> str:
     """`1 row`, `1,797 rows`, `3 classes`."""
     ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
@@ -79,6 +87,7 @@ FILTERS = {
     "ms": milliseconds,
     "percent": percent,
     "count": count,
+    "duration": duration,
     "joules": joules,
     "metric": metric_name,
     "sentence": sentence,

@@ -17,6 +17,7 @@ from windlass.storage import Reference
 
 if TYPE_CHECKING:
     from windlass.compression.documents import Candidates
+    from windlass.training.documents import TrainingSummary
 
 REPORT_VERSION = 2
 FIGURES_FOLDER, TABLES_FOLDER = "figures", "tables"
@@ -30,6 +31,7 @@ def write_report(
     evaluation: Evaluation,
     bundle: Path,
     candidates: Candidates,
+    training: TrainingSummary,
     history: Sequence[Mapping[str, Any]],
     lineage: Mapping[str, Reference],
     key: str,
@@ -54,6 +56,7 @@ def write_report(
         dataset=DatasetDescription.read(bundle / DATASET_NAME),
         bundle=bundle,
         candidates=candidates,
+        training=training,
         history=history,
         lineage=lineage,
         key=key,
@@ -85,6 +88,7 @@ def _document(facts: Facts) -> dict[str, Any]:
         "analysis": facts.analysis.model_dump(mode="json") if facts.analysis else None,
         "candidates": facts.candidates.model_dump(mode="json"),
         "dataset": facts.dataset.model_dump(mode="json"),
+        "training": facts.training.model_dump(mode="json"),
         "history": list(facts.history),
         "lineage": {name: reference.model_dump(mode="json") for name, reference in facts.lineage.items()},
         "key": facts.key,

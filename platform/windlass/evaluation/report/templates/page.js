@@ -103,7 +103,11 @@ for (const choice of document.querySelectorAll("[data-chart-choice]"))
     const figure = document.getElementById(choice.dataset.chartChoice);
     const plot = figure.querySelector(".plot");
     plot.dataset.chart = choice.value;
-    figure.querySelector("h3").textContent = choice.selectedOptions[0].textContent;
+    const [option] = choice.selectedOptions;
+    const [title, note] = figure.querySelectorAll("h3, figcaption p");
+    title.textContent = option.textContent;
+    note.textContent = option.dataset.note;
+    note.hidden = !option.dataset.note;
     draw(plot, choice.value);
   });
 
