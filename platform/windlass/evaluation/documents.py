@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from windlass.schema import Document, Section
 from windlass.storage import Reference
 
@@ -38,6 +40,8 @@ class Latency(Section):
     """Times that the batch size was measured, in turn with the others."""
     spread: float = 0.0
     """Half the width of the interval of the rounds' median p50, relative to it: 0.03 is 3 % to either side."""
+    p95_spread: float = 0.0
+    """The same of p95. p99 is that of a hundred calls a round: it tells of the machine as much as of the model."""
 
 
 class Memory(Section):
@@ -120,7 +124,8 @@ class Consumption(Section):
     batch_size: int
     cpu_s: float
     """Seconds of processor time, over all threads."""
-    energy: Energy
+    energy: Energy | None = None
+    """In an `Evaluation` always there; a measurement by itself has only what the processor counted."""
     price: float | None = None
     """In the currency of `evaluate.price_per_hour`; None without one."""
 
@@ -181,7 +186,7 @@ class Comparison(Section):
     """Of the main metric: positive is worse."""
     agreement: float | None
     """Share of equal classes; None for numbers."""
-    differences: dict[str, Interval] = {}
+    differences: dict[str, Interval] = Field(default={})
     """Of every metric that both have, candidate minus uncompressed, in the metric's own unit: positive is more."""
     flips: tuple[ClassFlips, ...] = ()
     """By actual class, in the order of the class names; empty for numbers."""
@@ -204,6 +209,8 @@ class Evaluation(Document):
     measurements: tuple[Measurement, ...]
     """Priced: `cost` holds what follows from `evaluate.price_per_hour` and `evaluate.watts_per_core`."""
     comparisons: tuple[Comparison, ...]
+    confidence: float = 0.95
+    """Of every interval."""
     baselines: tuple[Baseline, ...] = ()
     beats_baselines: bool | None = None
     """Whether every `margin` lies wholly above zero; None without baselines."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from windlass.compression.documents import CANDIDATES_NAME, Candidate, Candidates
 from windlass.data.description import DATASET_NAME, DatasetDescription, SplitName
+from windlass.evaluation.config import PRICES
 from windlass.evaluation.documents import (
     EVALUATION_NAME,
     MEASUREMENT_NAME,
@@ -151,20 +152,40 @@ def evaluate(resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference,
     """Measure each candidate as it will be served, one at a time, and compare it with the uncompressed model."""
     from windlass.evaluation.compare import compare
 
+    recipe = resolved.recipe
     listed = Candidates.read(workspace.fetch(candidates) / CANDIDATES_NAME)
+    baselines = _measure_baselines(resolved, workspace, dataset)
     measured = [_measure(resolved, workspace, dataset, candidate, "validation") for candidate in listed.candidates]
-    key = step_key("evaluate", measurements=[reference.digest for reference in measured])
+    key = step_key(
+        "evaluate",
+        measurements=[reference.digest for reference in measured],
+        baselines=baselines.digest,
+        evaluate=recipe.evaluate.model_dump(mode="json"),
+    )
 
     def make(output: Path) -> None:
         evaluation = compare(
             [workspace.fetch(reference) for reference in measured],
             uncompressed=listed.uncompressed,
-            config=resolved.recipe.evaluate,
-            task=resolved.recipe.task,
+            config=recipe.evaluate,
+            task=recipe.task,
+            baselines=workspace.fetch(baselines),
         )
         evaluation.write(output / EVALUATION_NAME)
 
     return _publish("evaluate", key, workspace, make, summarize_evaluation)
+
+
+def _measure_baselines(resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference) -> Reference:
+    from windlass.evaluation.baselines import measure_baselines
+
+    task = resolved.recipe.task
+    key = step_key("evaluate", dataset=dataset.digest, task=task, split="validation")
+    return workspace.once(
+        "baselines",
+        key,
+        lambda output: measure_baselines(workspace.fetch(dataset), output, task=task, split="validation"),
+    )[0]
 
 
 def _measure(
@@ -178,7 +199,7 @@ def _measure(
         variant=candidate.variant.digest,
         dataset=dataset.digest,
         split=split,
-        evaluate=recipe.evaluate.model_dump(mode="json"),
+        evaluate=recipe.evaluate.model_dump(mode="json", exclude=set(PRICES)),
         serve=recipe.serve.model_dump(mode="json"),
         machine=machine(),
         modules=SERVING_MODULES,
@@ -195,6 +216,7 @@ def _measure(
             config=recipe.evaluate,
             serve=recipe.serve,
             split=split,
+            timed=split == "validation",
             preload=SERVING_MODULES,
         )
 
