@@ -414,7 +414,9 @@ def _examples(directory: Path) -> ImageExamples:
     for row in range(2):
         for name in (f"picture-{row}.png", f"heat-{row}.png"):
             Image.new("RGB", (8, 8), (90 * row, 40, 160)).save(directory / name)
-        answer = ExplainedAnswer(answered=SPECIES[row], probability=0.91, heat_map=f"heat-{row}.png")
+        answer = ExplainedAnswer(
+            answered=SPECIES[row], probability=0.91, largest_influence=0.3, heat_map=f"heat-{row}.png"
+        )
         examples.append(
             ImageExample(row=row, picture=f"picture-{row}.png", actual=SPECIES[0], by_variant={"fp32": answer})
         )

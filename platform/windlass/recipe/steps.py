@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from windlass.compression.documents import CANDIDATES_NAME, Candidate, Candidates
 from windlass.data.description import DATASET_NAME, DatasetDescription, SplitName
-from windlass.evaluation.config import PRICES
 from windlass.evaluation.documents import (
     EVALUATION_NAME,
     MEASUREMENT_NAME,
@@ -56,6 +55,7 @@ def prepare(resolved: ResolvedRecipe, workspace: Workspace) -> StepResult:
         source=resolved.source.digest,
         modality=task.modality,
         target_kind=task.target_kind,
+        carry=recipe.evaluate.sensitive,
     )
 
     def make(output: Path) -> None:
@@ -67,6 +67,7 @@ def prepare(resolved: ResolvedRecipe, workspace: Workspace) -> StepResult:
             output=output,
             memory_limit_bytes=recipe.resources.memory,
             threads=_threads(resolved),
+            carry=recipe.evaluate.sensitive,
         )
 
     return _publish("prepare", key, workspace, make, summarize_dataset)
@@ -199,7 +200,7 @@ def _measure(
         variant=candidate.variant.digest,
         dataset=dataset.digest,
         split=split,
-        evaluate=recipe.evaluate.model_dump(mode="json", exclude=set(PRICES)),
+        evaluate=recipe.evaluate.measuring(),
         serve=recipe.serve.model_dump(mode="json"),
         machine=machine(),
         modules=SERVING_MODULES,
@@ -231,7 +232,10 @@ def select(
     candidates: Reference,
     evaluation: Reference,
 ) -> StepResult:
-    """Apply the budget; read the test split once, for the winner and the uncompressed model; write the report."""
+    """Apply the budget; read the test split once, for the winner and the uncompressed model; write the report.
+
+    Both are also looked at closely, on validation; where nothing is inside the budget, the uncompressed one alone.
+    """
     from windlass.evaluation.report import write_report
     from windlass.evaluation.selection import judge_test, select_candidate
     from windlass.training.documents import TRAINING_NAME, TrainingSummary
@@ -244,13 +248,15 @@ def select(
         "candidates": candidates.digest,
         "evaluation": evaluation.digest,
         "budget": recipe.budget.model_dump(mode="json"),
-        "evaluate": recipe.evaluate.model_dump(mode="json"),
+        "evaluate": recipe.evaluate.measuring(),
     }
-    # The name and the model's history are only shown: they make another report, not another decision.
-    key = step_key("select", **decided_by, name=resolved.name, model=model.digest)
+    decided = select_candidate(measured, recipe.budget, task=recipe.task)
+    analysis = _analyse(resolved, workspace, dataset, model, listed, decided.winner)
+    # The name, the model's history and the analysis are only shown: they make another report, not another decision.
+    key = step_key("select", **decided_by, name=resolved.name, model=model.digest, analysis=analysis.digest)
 
     def make(output: Path) -> None:
-        verdict = select_candidate(measured, recipe.budget, task=recipe.task)
+        verdict = decided
         if verdict.winner is not None:
             tested = {verdict.winner, listed.uncompressed}
             results = [
@@ -270,11 +276,56 @@ def select(
             candidates=listed,
             training=TrainingSummary.read(workspace.fetch(model) / TRAINING_NAME),
             history=read_lines(workspace.fetch(model) / HISTORY_NAME),
-            lineage={"dataset": dataset, "model": model, "candidates": candidates, "evaluation": evaluation},
+            lineage={
+                "dataset": dataset,
+                "model": model,
+                "candidates": candidates,
+                "evaluation": evaluation,
+                "analysis": analysis,
+            },
             key=key,
+            analysis=workspace.fetch(analysis),
         )
 
     return _publish("select", key, workspace, make, summarize_verdict)
+
+
+def _analyse(
+    resolved: ResolvedRecipe,
+    workspace: Workspace,
+    dataset: Reference,
+    model: Reference,
+    listed: Candidates,
+    winner: str | None,
+) -> Reference:
+    """Publish what is seen of the winner and the uncompressed variant on validation; never on test."""
+    from windlass.evaluation.analysis.analyse import analyse
+
+    recipe = resolved.recipe
+    published = {candidate.name: candidate.variant for candidate in listed.candidates}
+    names = dict.fromkeys(name for name in (winner, listed.uncompressed) if name is not None)
+    variants = {name: published[name] for name in names}
+    key = step_key(
+        "analyse",
+        variants={name: reference.digest for name, reference in variants.items()},
+        model=model.digest,
+        dataset=dataset.digest,
+        evaluate=recipe.evaluate.model_dump(mode="json"),
+    )
+
+    def make(output: Path) -> None:
+        analyse(
+            {name: workspace.fetch(reference) for name, reference in variants.items()},
+            uncompressed=listed.uncompressed,
+            model=workspace.fetch(model),
+            dataset=workspace.fetch(dataset),
+            output=output,
+            task=recipe.task,
+            config=recipe.evaluate,
+            threads=_threads(resolved),
+        )
+
+    return workspace.once("analyses", key, make)[0]
 
 
 def register(

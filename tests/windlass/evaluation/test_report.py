@@ -92,7 +92,7 @@ def test_a_run_without_winner_says_what_would_have_to_change(tmp_path: Path) -> 
     page = _text(write_classes(tmp_path, budget={**BUDGET, "max_size": 100}).read_text(encoding="utf-8"))
     assert "✕ nothing inside the budget" in page
     assert "The smallest change that lets one in: budget.max_size=" in page
-    assert "how much of it fp32 takes, which was not chosen" in page
+    assert "how much of it pruned-30+int8 takes, which was not chosen" in page
     assert "test, read" not in page
 
 

@@ -196,6 +196,8 @@ class ExplainedAnswer(Section):
     answered: str
     probability: float
     """Of the answered class."""
+    largest_influence: float
+    """How far covering the most important part moves that probability, at most: a map is colored relative to it."""
     heat_map: str
     """PNG beside this document: the picture in grey; red where covering it lowers the answered class's probability,
     blue where that raises it."""

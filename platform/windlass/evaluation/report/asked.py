@@ -1,17 +1,24 @@
-"""What was asked of the version: each limit of the budget, and how much of it the chosen candidate takes."""
+"""What was asked of the version: each limit of the budget, and how much of it one candidate takes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from windlass.evaluation.documents import Evaluation, Measurement
+from windlass.evaluation.config import BudgetConfig
+from windlass.evaluation.documents import Interval
+from windlass.evaluation.limits import NO_DROP, Figures, Limit, Unit, limits_of, widening_for
+from windlass.evaluation.report.facts import Facts
 from windlass.evaluation.report.text import figure, joules, metric_name, milliseconds
 from windlass.schema import format_size
 
-SETTINGS = frozenset({"batch_size", "confidence", "objective"})
-"""Keys of the budget that are no limits."""
+_SHOWN: Mapping[Unit, Callable[[float], str]] = {
+    "bytes": format_size,
+    "ms": milliseconds,
+    "J": joules,
+    "quality": figure,
+    "rows/s": lambda value: f"{value:,.0f}",
+}
 
 
 @dataclass(frozen=True)
@@ -26,69 +33,53 @@ class Asked:
     """Share of what is allowed, for a limit from above; None for one from below."""
 
 
-def quality_floor(budget: Mapping[str, Any], evaluation: Evaluation, *, higher_is_better: bool) -> float | None:
+def limits(facts: Facts) -> list[Limit]:
+    """Those of the recipe's budget."""
+    return limits_of(_budget(facts), facts.uncompressed.quality[facts.metric].point)
+
+
+def quality_floor(facts: Facts) -> float | None:
     """The worst quality that the budget allows a candidate, by its point; None without such a limit."""
-    base = next(m for m in evaluation.measurements if m.candidate == evaluation.uncompressed)
-    sign = 1 if higher_is_better else -1
-    floors = []
-    if (drop := allowed_drop(budget, base)) is not None:
-        floors.append(base.quality[base.metric].point - sign * drop)
-    if budget.get("min_quality") is not None:
-        floors.append(float(budget["min_quality"]))
+    sign, floors = 1 if facts.higher_is_better else -1, []
+    worst = "min" if facts.higher_is_better else "max"
+    for limit in limits(facts):
+        if limit.key == "max_quality_drop":
+            floors.append(facts.uncompressed.quality[facts.metric].point - sign * limit.allowed)
+        elif limit.key in ("min_quality", f"metrics.{facts.metric}.{worst}"):
+            floors.append(limit.allowed)
     return max(floors, key=lambda floor: sign * floor) if floors else None
 
 
-def allowed_drop(budget: Mapping[str, Any], uncompressed: Measurement) -> float | None:
-    """`max_quality_drop` in the metric's own unit: `2%` is of the uncompressed model's figure."""
-    drop = budget.get("max_quality_drop")
-    if isinstance(drop, str) and drop.strip().endswith("%"):
-        return float(drop.strip()[:-1]) / 100 * abs(uncompressed.quality[uncompressed.metric].point)
-    return None if drop is None else float(drop)
+def asked(facts: Facts, candidate: str) -> list[Asked]:
+    """Every limit against the figures of one candidate."""
+    budget, comparison = _budget(facts), facts.comparison(candidate)
+    found = Figures(facts.measurement(candidate), budget.batch_size, comparison.drop if comparison else NO_DROP)
+    widening = widening_for(budget.confidence, facts.evaluation.confidence)
+    return [_row(facts, limit, found, widening) for limit in limits(facts)]
 
 
-def upper_limits(budget: Mapping[str, Any]) -> dict[str, float]:
-    """The bounds on costs, by their keys."""
-    names = [name for name in budget if name.startswith("max_") and name != "max_quality_drop"]
-    return {name: float(budget[name]) for name in names if budget[name] is not None}
+def _budget(facts: Facts) -> BudgetConfig:
+    return BudgetConfig.model_validate(facts.recipe.get("budget", {}))
 
 
-def asked(budget: Mapping[str, Any], evaluation: Evaluation, candidate: str) -> list[Asked]:
-    """Every limit against the figures of one candidate, in the recipe's order."""
-    found = next(m for m in evaluation.measurements if m.candidate == candidate)
-    base = next(m for m in evaluation.measurements if m.candidate == evaluation.uncompressed)
-    drop = next((c.drop.point for c in evaluation.comparisons if c.candidate == candidate), 0.0)
-    rows = []
-    batch_size = int(budget.get("batch_size") or 1)
-    latency = next((entry for entry in found.latency if entry.batch_size == batch_size), found.latency[0])
-    energy = next((e.energy.joules for e in found.cost.per_1000_rows if e.batch_size == batch_size), None)
-    batch = f", batch {batch_size}"
-    metric = metric_name(found.metric)
-    quality = found.quality[found.metric].point
-    known: dict[str, tuple[str, float | None, Any]] = {
-        "max_quality_drop": (f"{metric} lost against {base.candidate}", drop, figure),
-        "min_quality": (metric, quality, figure),
-        "max_size": ("size", found.size_bytes, format_size),
-        "max_latency_p50_ms": (f"latency p50{batch}", latency.p50_ms, milliseconds),
-        "max_latency_p95_ms": (f"latency p95{batch}", latency.p95_ms, milliseconds),
-        "max_latency_p99_ms": (f"latency p99{batch}", latency.p99_ms, milliseconds),
-        "min_throughput": (f"rows a second{batch}", latency.rows_per_s, lambda value: f"{value:,.0f}"),
-        "max_memory": ("peak memory when serving", found.memory.peak_bytes, format_size),
-        "max_energy": (f"energy of 1,000 rows{batch}", energy, joules),
-    }
-    for key, (label, measured, shown) in known.items():
-        limit = allowed_drop(budget, base) if key == "max_quality_drop" else budget.get(key)
-        if limit is not None and measured is not None:
-            rows.append(_row(label, float(limit), measured, shown, lower=key.startswith("min_")))
-    for name, bounds in (budget.get("metrics") or {}).items():
-        for side in ("min", "max"):
-            if bounds.get(side) is not None and name in found.quality:
-                measured = found.quality[name].point
-                rows.append(_row(metric_name(name), float(bounds[side]), measured, figure, lower=side == "min"))
-    return rows
+def _row(facts: Facts, limit: Limit, found: Figures, widening: float) -> Asked:
+    value = limit.of(found)
+    if isinstance(value, Interval):
+        value = value.point + widening * ((value.low if limit.lower else value.high) - value.point)
+    shown = _SHOWN[limit.unit]
+    return Asked(
+        label=_label(facts, limit),
+        allowed=f"{'at least' if limit.lower else 'at most'} {shown(limit.allowed)}",
+        measured=shown(value),
+        kept=limit.miss(found, widening) is None,
+        used=max(value, 0.0) / limit.allowed if not limit.lower and limit.allowed > 0 else None,
+    )
 
 
-def _row(label: str, limit: float, measured: float, shown: Any, *, lower: bool) -> Asked:
-    slack = measured - limit if lower else limit - measured
-    share = None if lower else max(measured, 0.0) / limit if limit > 0 else None
-    side = "at least" if lower else "at most"
-    return Asked(label, f"{side} {shown(limit)}", shown(measured), slack >= -1e-9 * max(1.0, abs(limit)), share)
+def _label(facts: Facts, limit: Limit) -> str:
+    if limit.key == "max_quality_drop":
+        return f"{metric_name(facts.metric)} lost against {facts.evaluation.uncompressed}"
+    if limit.unit == "quality":
+        return metric_name(facts.metric if limit.key == "min_quality" else limit.label)
+    batch = f", batch {facts.batch_size}" if limit.unit in ("ms", "rows/s", "J") else ""
+    return f"{'peak memory' if limit.key == 'max_memory' else limit.label}{batch}"

@@ -50,7 +50,7 @@ def cost_axes(evaluation: Evaluation, limits: dict[str, float], batch_size: int)
     """Size, then latency as the budget bounds it, then all else that was measured of every candidate.
 
     Args:
-        limits: upper bounds of the budget by their keys.
+        limits: what the budget allows, by its keys.
         batch_size: at which the budget bounds latency.
     """
     axes = [CostAxis("size", "size", lambda m: m.size_bytes, format_size, _SIZE_LABELS, limits.get("max_size"))]
@@ -82,7 +82,8 @@ def _latency_axis(batch_size: int, name: str, limit: float | None) -> CostAxis:
         return None if found is None else found.p95_ms if name == "p95" else found.p50_ms
 
     def spread(measurement: Measurement) -> float:
-        return next((entry.spread for entry in measurement.latency if entry.batch_size == batch_size), 0.0)
+        found = next(entry for entry in measurement.latency if entry.batch_size == batch_size)
+        return found.p95_spread if name == "p95" else found.spread
 
     return CostAxis(
         f"{name}-batch-{batch_size}",
@@ -98,7 +99,7 @@ def _latency_axis(batch_size: int, name: str, limit: float | None) -> CostAxis:
 def _energy(batch_size: int) -> Callable[[Measurement], float | None]:
     def measured(measurement: Measurement) -> float | None:
         found = (entry for entry in measurement.cost.per_1000_rows if entry.batch_size == batch_size)
-        return next((entry.energy.joules for entry in found), None)
+        return next((entry.energy.joules for entry in found if entry.energy is not None), None)
 
     return measured
 

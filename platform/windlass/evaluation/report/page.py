@@ -10,7 +10,7 @@ from typing import Any
 from windlass.errors import EXIT_OVER_BUDGET, EXIT_TEST_OVER_BUDGET
 from windlass.evaluation.documents import Mistakes
 from windlass.evaluation.report import charts, text
-from windlass.evaluation.report.asked import asked, quality_floor, upper_limits
+from windlass.evaluation.report.asked import asked, limits, quality_floor
 from windlass.evaluation.report.charts import Chart
 from windlass.evaluation.report.examples import columns, data_uri, pictures
 from windlass.evaluation.report.facts import Facts
@@ -61,9 +61,8 @@ def draw(facts: Facts) -> Drawn:
 
 
 def _frontiers(facts: Facts) -> list[Chart]:
-    higher = facts.higher_is_better
-    floor = quality_floor(facts.budget, facts.evaluation, higher_is_better=higher)
-    axes = cost_axes(facts.evaluation, upper_limits(facts.budget), facts.batch_size)
+    higher, floor = facts.higher_is_better, quality_floor(facts)
+    axes = cost_axes(facts.evaluation, {limit.key: limit.allowed for limit in limits(facts)}, facts.batch_size)
     return [
         frontier(facts.evaluation, facts.verdict, axis, floor, higher_is_better=higher, drawn=place < 2)
         for place, axis in enumerate(axes)
@@ -95,7 +94,7 @@ def render(facts: Facts, drawn: Drawn) -> str:
         state_name=state_name,
         version=windlass.__version__,
         tiles=_tiles(facts),
-        asked=asked(facts.budget, facts.evaluation, facts.shown.candidate),
+        asked=asked(facts, facts.shown.candidate),
         drawn=drawn,
         pictures=pictures(facts.bundle),
         columns=columns(facts.bundle),
