@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import math
+import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from windlass.schema import Section, SizeBytes
 
 PRICES = ("watts_per_core", "price_per_hour")
 """Keys of `evaluate` that change what a measurement is worth, and not what is measured."""
 Objective = Literal["size", "latency", "memory", "energy"]
-RelativeDrop = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?%$")]
-"""As `2%`."""
+
+
+def _check_drop(drop: float | str) -> float | str:
+    if isinstance(drop, str) and not re.fullmatch(r"\d+(\.\d+)?%", drop):
+        raise ValueError("not a drop; write it as 0.01 or 2%")
+    if isinstance(drop, float) and not 0 <= drop < math.inf:
+        raise ValueError("a drop is 0 or more")
+    return drop
+
+
+QualityDrop = Annotated[float | str, AfterValidator(_check_drop)]
+"""`0.01`, or `2%` of the uncompressed model's value."""
 
 
 class AnalysisConfig(Section):
@@ -66,7 +78,7 @@ class MetricLimit(Section):
 class BudgetConfig(Section):
     """What the chosen version has to keep, and what it is chosen by. An absent limit is no limit."""
 
-    max_quality_drop: NonNegativeFloat | RelativeDrop | None = Field(
+    max_quality_drop: QualityDrop | None = Field(
         default=None,
         description="against the uncompressed model: in units of the task's main metric, or as `2%` of its value",
     )
