@@ -10,7 +10,7 @@ from windlass.data.errors import DataError, UselessSensitiveColumnError
 from windlass.data.features import encode, feature_width, serving_inputs
 
 HEADER = "a,sex,born,y\n"
-ROWS = [f"{n / 400:.4f},{'fm'[n % 2]},{1950 + n % 60},{n % 3 % 2}\n" for n in range(400)]
+ROWS = [f"{n / 400:.4f},{sex},{1950 + n % 60},{n % 3 % 2}\n" for n, sex in enumerate("fm" * 200)]
 
 
 def test_a_dropped_column_that_is_carried_lies_in_every_split_and_is_no_feature(write: Any, prepare_table: Any) -> None:
