@@ -12,6 +12,7 @@ def compress(
     dataset: dsl.Input[dsl.Dataset],
     model: dsl.Input[dsl.Model],
     candidates: dsl.Output[dsl.Artifact],
+    summary: dsl.Output[dsl.Markdown],
 ) -> None:
     """Make the candidates of a run.
 
@@ -21,6 +22,7 @@ def compress(
         dataset: reference of the bundle whose train rows calibrate.
         model: reference of the trained model.
         candidates: reference of the published list of variants.
+        summary: how each candidate was made, and what was left out.
     """
     from windlass.recipe import steps
     from windlass_components.step_runner import read_reference, run_step
@@ -33,4 +35,5 @@ def compress(
         root=root,
         run_id=run_id,
         output=candidates,
+        page=summary,
     )

@@ -13,6 +13,7 @@ def evaluate(
     candidates: dsl.Input[dsl.Artifact],
     evaluation: dsl.Output[dsl.Artifact],
     metrics: dsl.Output[dsl.Metrics],
+    summary: dsl.Output[dsl.Markdown],
 ) -> None:
     """Measure the candidates of a run on the validation split.
 
@@ -22,12 +23,13 @@ def evaluate(
         dataset: reference of the bundle.
         candidates: reference of the list of variants.
         evaluation: reference of the published measurements and comparisons.
-        metrics: figures of the candidates.
+        metrics: every figure of every candidate.
+        summary: the candidates side by side.
     """
     from windlass.recipe import steps
-    from windlass_components.step_runner import read_reference, run_step
+    from windlass_components.step_runner import log_candidates, read_reference, run_step
 
-    run_step(
+    result = run_step(
         "evaluate",
         lambda recipe, workspace: steps.evaluate(
             recipe, workspace, read_reference(dataset), read_reference(candidates)
@@ -35,5 +37,6 @@ def evaluate(
         root=root,
         run_id=run_id,
         output=evaluation,
-        metrics=metrics,
+        page=summary,
     )
+    log_candidates(root, result, metrics)

@@ -15,6 +15,7 @@ def register(
     evaluation: dsl.Input[dsl.Artifact],
     verdict: dsl.Input[dsl.Artifact],
     version: dsl.Output[dsl.Model],
+    summary: dsl.Output[dsl.Markdown],
 ) -> None:
     """Register the winner of a run, once however often it is called.
 
@@ -27,6 +28,7 @@ def register(
         evaluation: reference of the measurements and comparisons.
         verdict: reference of the verdict.
         version: reference of the published registration: name, version, alias.
+        summary: the version, its alias and its run in MLflow.
     """
     from windlass.recipe import steps
     from windlass_components.step_runner import read_reference, run_step
@@ -46,4 +48,5 @@ def register(
         root=root,
         run_id=run_id,
         output=version,
+        page=summary,
     )

@@ -15,9 +15,11 @@ from typing import Any, NoReturn, Protocol
 
 from windlass import progress
 from windlass.errors import InterruptedRunError, WindlassError
-from windlass.evaluation.documents import REPORT_HTML_NAME, VERDICT_NAME, Verdict
+from windlass.evaluation.documents import EVALUATION_NAME, REPORT_HTML_NAME, VERDICT_NAME, Evaluation, Verdict
+from windlass.recipe.pages import markdown
 from windlass.recipe.resolve import ResolvedRecipe
 from windlass.recipe.runs import StepError, StepResult, read_recipe, record_error, record_step
+from windlass.recipe.summaries import figures
 from windlass.storage import Reference, Workspace
 from windlass_components.stopping import STOP_VARIABLE
 
@@ -46,8 +48,9 @@ def run_step(
     run_id: str,
     output: Artifact,
     metrics: Metrics | None = None,
+    page: Artifact | None = None,
 ) -> StepResult:
-    """Run one step of a run, record it, and describe its result in `output`.
+    """Run one step of a run, record it, and describe its result in `output` and, as Markdown, in `page`.
 
     An error that a user can act upon goes to `runs/<run_id>/error.json`, for a failed step of kfp.local says nothing
     else to the pipeline; the process then ends with the error's exit code and without a traceback.
@@ -63,10 +66,20 @@ def run_step(
     except WindlassError as error:
         _fail(workspace, run_id, step, error)
     _describe(result, output, metrics)
+    if page is not None:
+        Path(page.path).write_text(markdown(step, workspace.fetch(result.reference)), encoding="utf-8")
     progress.emit(
         "step", step=step, status="finished", cached=result.cached, seconds=result.seconds, summary=result.summary
     )
     return result
+
+
+def log_candidates(root: str, result: StepResult, metrics: Metrics) -> None:
+    """Log every figure of every candidate that `evaluate` measured, by `candidate figure`."""
+    directory = Workspace(root).fetch(result.reference)
+    for measurement in Evaluation.read(directory / EVALUATION_NAME).measurements:
+        for name, value in figures(measurement).items():
+            metrics.log_metric(f"{measurement.candidate} {name}", float(value))
 
 
 def read_verdict(root: str, result: StepResult, report: Artifact) -> int:

@@ -12,6 +12,7 @@ def train(
     dataset: dsl.Input[dsl.Dataset],
     model: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
+    summary: dsl.Output[dsl.Markdown],
 ) -> None:
     """Train the model of a run, from its newest checkpoint if there is one.
 
@@ -21,6 +22,7 @@ def train(
         dataset: reference of the bundle.
         model: reference of the published model.
         metrics: the last figures of training.
+        summary: how long it took, and which epoch was kept.
     """
     from windlass.recipe import steps
     from windlass_components.step_runner import read_reference, run_step
@@ -32,4 +34,5 @@ def train(
         run_id=run_id,
         output=model,
         metrics=metrics,
+        page=summary,
     )

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from windlass.errors import InvalidInputError
+from windlass.recipe import steps
 from windlass.recipe.load import parse_recipe
 from windlass.recipe.resolve import resolve
 from windlass.recipe.runs import StepResult, new_run, read_run
@@ -66,6 +67,15 @@ def test_figures_go_to_the_metrics_and_texts_to_the_metadata(workspace: Workspac
     assert metrics.logged == {"rows": 3.0}
     assert output.metadata["task"] == "wine"
     assert output.metadata["cached"] is False
+
+
+def test_a_step_leaves_a_page_of_markdown(workspace: Workspace, run_id: str, tmp_path: Path) -> None:
+    page = Artifact(str(tmp_path / "page"))
+    call = {"root": workspace.uri, "run_id": run_id, "output": Artifact(str(tmp_path / "dataset")), "page": page}
+    run_step("prepare", steps.prepare, **call)
+    text = Path(page.path).read_text()
+    assert text.startswith("# Data: target\n")
+    assert "| alcohol | number | feature |" in text
 
 
 def test_a_step_is_recorded_in_its_run(workspace: Workspace, run_id: str, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ _PACKAGES_READ: Mapping[str, tuple[str, ...]] = {
     "register": ("registry", "variants"),
 }
 """The packages of the library whose source can change what a step publishes."""
-_SOURCE_SUFFIXES = (".py", ".j2")
+_SOURCE_SUFFIXES = (".py", ".j2", ".css", ".js")
 
 
 def step_key(step: str, **depends_on: Any) -> str:

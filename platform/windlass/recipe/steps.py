@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -32,6 +31,7 @@ from windlass.recipe.summaries import (
     summarize_evaluation,
     summarize_model,
     summarize_verdict,
+    test_figures,
 )
 from windlass.registry.documents import REGISTRATION_NAME
 from windlass.schema import digest_of
@@ -239,9 +239,9 @@ def select(
 
     Both are also looked at closely, on validation; where nothing is inside the budget, the uncompressed one alone.
     """
-    from windlass.evaluation.analysis.documents import ANALYSIS_NAME, Analysis
     from windlass.evaluation.report import write_report
     from windlass.evaluation.selection import judge_test, select_candidate
+    from windlass.training.documents import TRAINING_NAME, TrainingSummary
 
     recipe = resolved.recipe
     measured = Evaluation.read(workspace.fetch(evaluation) / EVALUATION_NAME)
@@ -270,25 +270,25 @@ def select(
             reads = _count_test_reads(workspace, dataset, decided_by)
             verdict = judge_test(verdict, results, recipe.budget, task=recipe.task, config=recipe.evaluate, reads=reads)
         verdict.write(output / VERDICT_NAME)
-        looked_at = workspace.fetch(analysis)
-        seen = Analysis.read(looked_at / ANALYSIS_NAME)
-        for name in seen.files:
-            shutil.copy(looked_at / name, output)
         write_report(
             output,
             recipe=recipe.model_dump(mode="json", by_alias=True, exclude={"registration"}),
             verdict=verdict,
             evaluation=measured,
-            dataset=DatasetDescription.read(workspace.fetch(dataset) / DATASET_NAME),
+            bundle=workspace.fetch(dataset),
+            candidates=listed,
+            training=TrainingSummary.read(workspace.fetch(model) / TRAINING_NAME),
             history=read_lines(workspace.fetch(model) / HISTORY_NAME),
-            links={
-                "dataset": dataset.uri,
-                "model": model.uri,
-                "candidates": candidates.uri,
-                "evaluation": evaluation.uri,
-                "analysis": analysis.uri,
+            lineage={
+                "dataset": dataset,
+                "model": model,
+                "candidates": candidates,
+                "evaluation": evaluation,
+                "analysis": analysis,
             },
-            analysis=seen,
+            key=key,
+            commands=[f"windlass run {resolved.name}.yaml", f"windlass serve {resolved.model_name}"],
+            analysis=workspace.fetch(analysis),
         )
 
     return _publish("select", key, workspace, make, summarize_verdict)
@@ -376,7 +376,11 @@ def register(
             report=decided_in,
             verdict=decided.model_dump(mode="json"),
             family=[
-                FamilyMember(m.candidate, workspace.fetch(variants[m.candidate]), figures(m))
+                FamilyMember(
+                    m.candidate,
+                    workspace.fetch(variants[m.candidate]),
+                    {**figures(m), **test_figures(decided, m.candidate)},
+                )
                 for m in measured.measurements
             ],
             history=workspace.fetch(model) / HISTORY_NAME,

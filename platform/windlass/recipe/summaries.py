@@ -69,6 +69,12 @@ def figures(measurement: Measurement) -> dict[str, float]:
     return {**quality, **latency, **throughput, **energy, **prices, **known}
 
 
+def test_figures(verdict: Verdict, candidate: str) -> dict[str, float]:
+    """The same of the test split, for the two candidates that were measured on it."""
+    results = (result for result in verdict.test if result.candidate == candidate)
+    return {f"test_{name}": interval.point for result in results for name, interval in result.quality.items()}
+
+
 def flat(section: dict[str, Any], path: str = "") -> dict[str, object]:
     """The values of a recipe by their paths: {"train.epochs": 8}."""
     values: dict[str, object] = {}

@@ -19,6 +19,7 @@ from windlass.registry.documents import Registration
 from windlass.registry.mirror import send_missing
 from windlass.registry.names import check_name
 from windlass.registry.redaction import redact, redact_named
+from windlass.registry.showing import log_report
 from windlass.registry.tracking import (
     connect,
     exists_already,
@@ -28,8 +29,6 @@ from windlass.registry.tracking import (
     refusals,
     repeated,
 )
-from windlass.schema import canonical_json
-from windlass.storage import MANIFEST_NAME
 from windlass.variants.variant import VARIANT_NAME, Variant
 
 RECIPE_TAG = "windlass.recipe"
@@ -76,7 +75,7 @@ def register(
         run_key: the register step's key; a version that has it already is taken as it is.
         variant: directory of the winner.
         measurement: the winner's measurement.json.
-        report: directory with report.json and report.html.
+        report: directory with report.json and report.html, its figures and its tables.
         verdict: the verdict as plain data.
         history: history.jsonl of training; steps.jsonl beside it is taken along. Only what a mirror has not sent yet
             is sent.
@@ -102,7 +101,7 @@ def register(
                 client, tracking_uri, experiment=recipe_name, run_id_tag=run_id_tag, tags={RECIPE_TAG: recipe_name}
             )
             _log_figures(client, tracking_uri, run_id, family, {**(parameters or {}), "winner": winner.name}, tags)
-            _log_documents(client, tracking_uri, run_id, report, verdict)
+            log_report(client, tracking_uri, run_id, report, verdict)
             if history is not None:
                 send_missing(client, tracking_uri, run_id, history, history.with_name("steps.jsonl"))
             source, digest = _upload_version(client, tracking_uri, run_id, variant, measurement, dataset, threads)
@@ -158,14 +157,6 @@ def _log_figures(
 def _key(text: str) -> str:
     """The characters that MLflow takes in names of metrics and parameters."""
     return re.sub(r"[^\w.\- /]", "_", text)[:250]
-
-
-def _log_documents(client: Any, tracking_uri: str, run_id: str, report: Path, verdict: Mapping[str, Any]) -> None:
-    for path in sorted(report.iterdir()):
-        if path.is_file() and path.name != MANIFEST_NAME:
-            repeated(tracking_uri, partial(client.log_artifact, run_id, str(path), "report"))
-    text = canonical_json(dict(verdict)).decode()
-    repeated(tracking_uri, lambda: client.log_text(run_id, text, "report/verdict.json"))
 
 
 def _upload_version(

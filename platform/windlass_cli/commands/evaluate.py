@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from windlass.compression.documents import Candidates
 from windlass.data.description import DATASET_NAME, DatasetDescription
 from windlass.data.other_rows import SPLIT, prepare_other_rows
 from windlass.data.sources import resolve_source
@@ -99,7 +101,7 @@ def evaluate_version(
             raise OutputExistsError(output)
         bundle = Path(temporary) / "bundle"
         bundle.mkdir()
-        description = prepare_other_rows(
+        prepare_other_rows(
             version.dataset,
             source=resolve_source(data, Path.cwd()),
             bad_rows=bad_rows,
@@ -122,7 +124,7 @@ def evaluate_version(
             split=SPLIT,
             preload=SERVING_MODULES,
         )
-    _write_report(output, version, data, measurement, description)
+        _write_report(output, version, data, measurement, bundle)
     _show(output, version, measurement, time.monotonic() - started_s, as_json=as_json)
 
 
@@ -144,9 +146,7 @@ def _open_version(spec: str, root: str, tracking_uri: str | None, temporary: Pat
     )
 
 
-def _write_report(
-    output: Path, version: _Version, data: str, measurement: Measurement, description: DatasetDescription
-) -> None:
+def _write_report(output: Path, version: _Version, data: str, measurement: Measurement, bundle: Path) -> None:
     """The report of a run, with one candidate, no budget and no training."""
     name = measurement.candidate
     quality = measurement.quality[measurement.metric]
@@ -171,9 +171,13 @@ def _write_report(
         recipe={"name": version.name, "task": version.variant.task, "data": {"source": data}},
         verdict=verdict,
         evaluation=Evaluation(uncompressed=name, measurements=(measurement,), comparisons=()),
-        dataset=description,
+        bundle=bundle,
+        candidates=Candidates(uncompressed=name, candidates=()),
+        training=None,
         history=[],
-        links={"version": measurement.variant.uri},
+        lineage={},
+        key=None,
+        commands=[shlex.join(["windlass", "evaluate", f"{version.name}/{version.number}", "--data", data])],
     )
 
 

@@ -70,6 +70,29 @@ def test_the_whole_family_is_in_one_finished_run(sqlite: str, variant: Path, sup
     }
 
 
+def test_figures_and_tables_of_the_report_are_there_for_mlflows_own_pages(
+    sqlite: str, variant: Path, support: Any
+) -> None:
+    import mlflow
+
+    report = variant.parent / "report"
+    (report / "figures").mkdir(parents=True)
+    (report / "figures" / "loss.svg").write_text("<svg/>")
+    (report / "tables").mkdir()
+    table = {"columns": ["candidate", "size_bytes"], "data": [["fp32", 400], ["int8", 100]]}
+    (report / "tables" / "candidates.json").write_text(json.dumps(table))
+    registration = support.register_variant(sqlite, variant)
+    client = connect(sqlite)
+    assert [file.path for file in client.list_artifacts(registration.run_id, "figures")] == ["figures/loss.svg"]
+    mlflow.set_tracking_uri(sqlite)
+    found = client.load_table(client.get_run(registration.run_id).info.experiment_id, "tables/candidates.json")
+    assert found.to_dict("list") == {"candidate": ["fp32", "int8"], "size_bytes": [400, 100]}
+    client.delete_model_version("digits", "1")
+    support.register_variant(sqlite, variant)
+    tags = client.get_run(registration.run_id).data.tags
+    assert json.loads(tags["mlflow.loggedArtifacts"]) == [{"path": "tables/candidates.json", "type": "table"}]
+
+
 def test_artifacts_of_the_default_store_lie_beside_its_file(sqlite: str, variant: Path, support: Any) -> None:
     support.register_variant(sqlite, variant)
     (found,) = (variant.parent / ".windlass" / "mlartifacts").rglob("MLmodel")

@@ -1,0 +1,5 @@
+"""report.json for programs, and one self-contained report.html that people look at."""
+
+from windlass.evaluation.report.write import write_report
+
+__all__ = ["write_report"]
