@@ -168,7 +168,9 @@ def adversarial_curve(attacks: Adversarial, metric: str) -> Chart:
         for variant, degraded in attack.by_variant.items()
     ]
     place = {
-        "x": number("x", title=f"largest change of a value, {unit}", scale={"nice": False, "zero": False}),
+        "x": number(
+            "x", title=f"largest change of a value, {unit}", scale={"nice": False, "zero": False}, axis={"tickCount": 8}
+        ),
         "y": number("y", title=y_title, axis={"tickCount": 5}),
         "color": _by(
             "variant",
