@@ -94,6 +94,7 @@ def test_a_run_without_winner_says_what_would_have_to_change(tmp_path: Path) -> 
     assert "The smallest change that lets one in: budget.max_size=" in page
     assert "how much of it pruned-30+int8 takes, which was not chosen" in page
     assert "test, read" not in page
+    assert "Of the budget, size of at most 100 B lies to the left of what is shown." in page
 
 
 def test_a_model_no_better_than_a_trivial_one_is_said_to_be_so_before_anything_else(tmp_path: Path) -> None:
