@@ -11,6 +11,7 @@ import pytest
 from report_facts import BUDGET, write_classes, write_images, write_numbers
 from windlass.evaluation.analysis.documents import Analysis
 from windlass.evaluation.documents import Evaluation, Verdict
+from windlass.evaluation.report.frontier import log_ticks
 
 VOID = ("meta", "br", "img")
 
@@ -94,6 +95,7 @@ def test_a_run_without_winner_says_what_would_have_to_change(tmp_path: Path) -> 
     assert "The smallest change that lets one in: budget.max_size=" in page
     assert "how much of it pruned-30+int8 takes, which was not chosen" in page
     assert "test, read" not in page
+    assert "Of the budget, size of at most 100 B lies to the left of what is shown." in page
 
 
 def test_a_model_no_better_than_a_trivial_one_is_said_to_be_so_before_anything_else(tmp_path: Path) -> None:
@@ -133,6 +135,13 @@ def test_figures_lie_beside_the_page_as_svg_and_tables_as_columns_and_rows(class
     table = json.loads((classes.parent / "tables" / "candidates.json").read_text(encoding="utf-8"))
     assert table["columns"][:3] == ["candidate", "chosen", "fits"]
     assert [row[0] for row in table["data"]] == ["fp32", "int8", "pruned-30+int8", "distilled-50+int8"]
+
+
+@pytest.mark.parametrize(("low", "high"), [(9.8e-3, 12.6e-3), (3.5, 36.0), (0.9e6, 4e8), (61_000.0, 62_000.0)])
+def test_a_cost_axis_has_round_ticks_however_near_or_far_the_candidates_are(low: float, high: float) -> None:
+    ticks = log_ticks(low, high)
+    assert 3 <= len(ticks) <= 12
+    assert all(low <= tick <= high and float(f"{tick:.3g}") == pytest.approx(tick) for tick in ticks)
 
 
 class _Page(HTMLParser):

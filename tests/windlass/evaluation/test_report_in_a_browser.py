@@ -172,6 +172,10 @@ def test_on_paper_it_is_light_whole_and_without_controls(
                 .map((part) => part.outerHTML.slice(0, 120))"""
         )
         assert cut == []
+        scrolled = (
+            "[...document.querySelectorAll('.scroll, pre')].filter((box) => box.scrollWidth > box.clientWidth + 1)"
+        )
+        assert found.page.evaluate(f"{scrolled}.map((box) => box.outerHTML.slice(0, 120))") == []
         found.page.pdf(path=tmp_path / "report.pdf", format="A4")
     assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
 

@@ -12,7 +12,7 @@ from windlass.evaluation.analysis.documents import Analysis
 from windlass.recipe import steps
 from windlass.recipe.load import check_recipe
 from windlass.recipe.resolve import ResolvedRecipe, resolve
-from windlass.storage import Workspace
+from windlass.storage import Reference, Workspace
 
 RECIPE: dict[str, Any] = {
     "name": "digits",
@@ -50,8 +50,10 @@ def test_select_looks_closely_at_the_winner_and_the_uncompressed_once(tmp_path: 
     winner = json.loads((directory / "verdict.json").read_text())["winner"]
     assert analysis.variants == tuple(dict.fromkeys((winner, "fp32")))
     assert (analysis.split, analysis.rows) == ("validation", 100), "test is never looked at"
+    lineage = json.loads((directory / "report.json").read_text())["lineage"]
+    looked_at = workspace.fetch(Reference.model_validate(lineage["analysis"]))
     assert analysis.files
-    assert all((directory / name).is_file() for name in analysis.files)
+    assert all((looked_at / name).is_file() for name in analysis.files)
     before = published(workspace, "measurements")
 
     again, _ = select(budget={"max_quality_drop": 0.5})

@@ -168,7 +168,9 @@ def adversarial_curve(attacks: Adversarial, metric: str) -> Chart:
         for variant, degraded in attack.by_variant.items()
     ]
     place = {
-        "x": number("x", title=f"largest change of a value, {unit}", scale={"nice": False, "zero": False}),
+        "x": number(
+            "x", title=f"largest change of a value, {unit}", scale={"nice": False, "zero": False}, axis={"tickCount": 8}
+        ),
         "y": number("y", title=y_title, axis={"tickCount": 5}),
         "color": _by(
             "variant",
@@ -178,7 +180,7 @@ def adversarial_curve(attacks: Adversarial, metric: str) -> Chart:
         ),
     }
     methods = list(dict.fromkeys(row["method"] for row in rows))
-    dashed = {**place, "strokeDash": _by("method", methods, _DASHES, {"symbolType": "stroke"})}
+    dashed = {**place, "strokeDash": _by("method", methods, _DASHES, {"symbolType": "stroke", "orient": "bottom"})}
     title = f"{sentence(y_title)} under attack"
     return finish(
         [
@@ -245,12 +247,14 @@ def residuals(deciles: Sequence[ResidualDecile], target: str) -> Chart:
     y_title = {"title": f"answer minus {target}", "axis": {"format": "~s", "tickCount": 6}}
     band = {"x": x, "y": number("p5", **y_title), "y2": {"field": "p95"}, "description": TOLD}
     title = "Answer minus target, by tenths of the answers"
-    width = {"size": 24, "cornerRadius": 4}
+    width = {"width": {"band": 0.6}, "cornerRadius": 4}
     return finish(
         [
             layer("bar", rows, band, fill=SERIES[0], fillOpacity=0.3, **width),
             layer("rule", [{"zero": 0}], {"y": number("zero")}, stroke=SOFT, strokeDash=[4, 4]),
-            layer("tick", rows, {"x": x, "y": number("p50", **y_title)}, color=SERIES[0], thickness=3, size=24),
+            layer(
+                "tick", rows, {"x": x, "y": number("p50", **y_title)}, color=SERIES[0], thickness=3, width={"band": 0.6}
+            ),
         ],
         "residuals",
         title,

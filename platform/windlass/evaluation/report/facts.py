@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from windlass.data.description import DatasetDescription
-from windlass.evaluation.analysis.documents import Analysis
+from windlass.evaluation.analysis.documents import Analysis, Perturbation
 from windlass.evaluation.documents import Comparison, Evaluation, Measurement, TestResult, Verdict
 from windlass.storage import Reference
 from windlass.tasks import get_task
@@ -82,3 +82,11 @@ class Facts:
 
     def tested(self, candidate: str) -> TestResult | None:
         return next((result for result in self.verdict.test if result.candidate == candidate), None)
+
+    @property
+    def changes(self) -> list[Perturbation]:
+        """What the rows were changed by without intent: what costs the analysed candidate most first."""
+        if self.analysis is None:
+            return []
+        first = self.analysis.variants[0]
+        return sorted(self.analysis.robustness, key=lambda change: -change.by_variant[first].drop.point)

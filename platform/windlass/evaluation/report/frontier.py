@@ -27,7 +27,7 @@ _SIZE_LABELS = (
     "datum.value >= 1e9 ? format(datum.value / 1e9, '~g') + ' GB' : datum.value >= 1e6 ? "
     "format(datum.value / 1e6, '~g') + ' MB' : format(datum.value / 1e3, '~g') + ' KB'"
 )
-_TIME_LABELS = "datum.value < 1 ? format(datum.value * 1e3, '~g') + ' µs' : format(datum.value, '~g') + ' ms'"
+_TIME_LABELS = "datum.value < 1 ? format(datum.value * 1e3, '.4~g') + ' µs' : format(datum.value, '.4~g') + ' ms'"
 _PLAIN_LABELS = "format(datum.value, '~s')"
 
 
@@ -125,7 +125,7 @@ def frontier(
     x_ends = _log_domain([point[end] for point in points for end in ("left", "right")], axis.limit)
     y_ends = _domain([point[end] for point in points for end in ("low", "high")], floor)
     x_scale = {"type": "log", "domain": x_ends, "nice": False}
-    x = number("cost", title=axis.title, scale=x_scale, axis={"values": _log_ticks(*x_ends), "labelExpr": axis.labels})
+    x = number("cost", title=axis.title, scale=x_scale, axis={"values": log_ticks(*x_ends), "labelExpr": axis.labels})
     y_scale = {"domain": y_ends, "nice": False, "zero": False, "reverse": not higher_is_better}
     y = number("quality", title=metric, scale=y_scale, axis={"tickCount": 5})
     place = {"x": x, "y": y}
@@ -277,11 +277,14 @@ def _log_domain(values: Sequence[float], limit: float | None) -> list[float]:
     return [math.exp(low - room), math.exp(high + room)]
 
 
-def _log_ticks(low: float, high: float) -> list[float]:
-    """Round values between the two: 1, 2, 5, 10… or, where that are too few, all multiples of a power of ten."""
+def log_ticks(low: float, high: float) -> list[float]:
+    """Round values between the two: 1, 2, 5, 10…, or equal round steps where the two are close to each other."""
     powers = [10.0**power for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
-    for factors in ((1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8), tuple(index / 10 for index in range(10, 100, 2))):
+    for factors in ((1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8)):
         ticks = [factor * power for power in powers for factor in factors if low <= factor * power <= high]
         if len(ticks) >= 4:
             return ticks[:: max(1, len(ticks) // 6)]
-    return [low, high]
+    rough = (high - low) / 5
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
+    return [index * step for index in range(math.ceil(low / step), math.floor(high / step) + 1)]

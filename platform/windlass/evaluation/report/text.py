@@ -68,6 +68,7 @@ _ABBREVIATIONS = {
     "rmse": "RMSE",
     "r2": "R²",
     "f1": "F1",
+    "brier": "Brier score",
 }
 
 

@@ -104,7 +104,7 @@ for (const choice of document.querySelectorAll("[data-chart-choice]"))
     const plot = figure.querySelector(".plot");
     plot.dataset.chart = choice.value;
     const [option] = choice.selectedOptions;
-    const [title, note] = figure.querySelectorAll("h3, figcaption p");
+    const [title, note] = figure.querySelectorAll("h3, .aside");
     title.textContent = option.textContent;
     note.textContent = option.dataset.note;
     note.hidden = !option.dataset.note;
