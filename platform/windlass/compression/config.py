@@ -18,10 +18,12 @@ CandidateName = Annotated[str, AfterValidator(_spelled)]
 
 
 class FineTuneConfig(Section):
-    """How a network is trained after it was changed: as the recipe's `train` says, but shorter and more gently."""
+    """How a changed network is trained: as the recipe's `train` says, but without warm-up, and often shorter."""
 
-    epochs: PositiveInt | None = Field(default=None, description="default: half of train.epochs, rounded up")
-    learning_rate: PositiveFloat | None = Field(default=None, description="default: half of train.learning_rate")
+    epochs: PositiveInt | None = Field(
+        default=None, description="default: half of train.epochs, but 8 if that is less; never more than train.epochs"
+    )
+    learning_rate: PositiveFloat | None = Field(default=None, description="at its start; default: train.learning_rate")
 
 
 class PruningConfig(Section):
@@ -30,8 +32,8 @@ class PruningConfig(Section):
     importance: Literal["l1", "l2"] = Field(
         default="l2", description="norm by which channels are ranked, over all weights that go with them"
     )
-    scope: Literal["global", "layer"] = Field(
-        default="global", description="global: all layers are ranked together; layer: each loses the same share"
+    scope: Literal["layer", "global"] = Field(
+        default="layer", description="layer: each loses the same share; global: all layers are ranked together"
     )
 
 

@@ -21,9 +21,13 @@ from windlass.progress import message, track
 _MENDABLE = 10.0
 """A candidate that loses more than so many times what is acceptable is not worked on."""
 
-KINDS: tuple[tuple[str, ...], ...] = (("int8",),)
-"""Of `auto`: each kind from mild to strong."""
-MENDINGS: tuple[str, ...] = ()
+KINDS: tuple[tuple[str, ...], ...] = (
+    ("int8",),
+    ("pruned-50+int8", "pruned-65+int8", "pruned-80+int8"),
+    ("distilled-50+int8", "distilled-25+int8"),
+)
+"""Of `auto`: each kind from mild to strong. Of most networks half the channels leave a quarter of the weights."""
+MENDINGS: tuple[str, ...] = ("qat+int8",)
 """What may win back what int8 loses, cheap ones first: replaces `int8` in a candidate's name."""
 
 

@@ -114,8 +114,7 @@ def test_a_pruned_network_with_skips_and_concatenations_is_saved_exported_and_an
     network = trained(spec, tmp_path)
     whole_core = export_core(network, spec.input_shape, output="y", architecture="Net")
     parameters = count(network)
-    config = CompressConfig.model_validate({"pruning": {"scope": "layer"}})
-    pruned_spec, pruned = method("pruned-50").shape(spec, network, config)
+    pruned_spec, pruned = method("pruned-50").shape(spec, network, CompressConfig())
     (tmp_path / "model").mkdir()
     models.save(tmp_path / "model", pruned_spec, pruned, module)
     loaded_spec, loaded = models.load(tmp_path / "model")
@@ -302,14 +301,20 @@ def test_two_of_every_four_weights_are_zero() -> None:
     assert torch.equal((second == 0).sum(1), torch.full((len(second),), 2))
 
 
-def test_fine_tuning_is_shorter_and_gentler_than_training_unless_the_recipe_says_otherwise() -> None:
-    train = TrainConfig(epochs=5, learning_rate=4e-3, warmup_steps=10, weight_decay=0.3)
+@pytest.mark.parametrize(("epochs", "expected"), [(5, 5), (10, 8), (61, 31)])
+def test_fine_tuning_is_as_training_was_but_shorter(epochs: int, expected: int) -> None:
+    train = TrainConfig(epochs=epochs, learning_rate=4e-3, warmup_steps=10, weight_decay=0.3)
     asked = method("pruned-30").learning(CompressConfig(), train)
     assert asked is not None
     config, learning = asked
-    assert (config.epochs, config.learning_rate, config.warmup_steps, config.weight_decay) == (3, 2e-3, 0, 0.3)
+    assert config == train.model_copy(update={"epochs": expected, "warmup_steps": 0})
     assert learning.zeros_kept
     assert not learning.fake_quantized
-    own_settings = CompressConfig.model_validate({"fine_tune": {"epochs": 9, "learning_rate": 1e-5}})
-    config, _ = method("qat+int8").learning(own_settings, train) or (train, None)
-    assert (config.epochs, config.learning_rate) == (9, 1e-5)
+
+
+def test_fine_tuning_is_what_the_recipe_says() -> None:
+    config = CompressConfig.model_validate({"fine_tune": {"epochs": 9, "learning_rate": 1e-5}})
+    asked = method("qat+int8").learning(config, TrainConfig(epochs=60))
+    assert asked is not None
+    assert (asked[0].epochs, asked[0].learning_rate) == (9, 1e-5)
+    assert asked[1].fake_quantized
