@@ -85,9 +85,14 @@ def test_what_is_lost_in_the_numbers_alone_is_won_back_by_training_for_them() ->
     assert "pruned-65+int8" in names(made)
 
 
-@pytest.mark.parametrize("drops", [{"pruned-50+int8": 0.02, "pruned-50": 0.02}, {"pruned-50+int8": 0.9}])
-def test_what_the_network_has_lost_and_what_is_lost_by_far_is_not_mended(drops: dict[str, float]) -> None:
-    made = climb(Losses(drops), acceptable_drop=0.01)
+def test_what_the_network_has_lost_is_mended_by_training_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ladder, "MENDINGS", ("int8", "qat+int8"))
+    made = climb(Losses({"pruned-50+int8": 0.02, "pruned-50": 0.02}), acceptable_drop=0.01)
+    assert [candidate.name for candidate in made.candidates if candidate.recovers] == ["pruned-50+qat+int8"]
+
+
+def test_what_is_lost_by_far_is_not_mended() -> None:
+    made = climb(Losses({"pruned-50+int8": 0.9}), acceptable_drop=0.01)
     assert all(candidate.recovers is None for candidate in made.candidates)
     assert "pruned-65+int8" not in names(made)
 
