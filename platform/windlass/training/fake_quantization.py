@@ -41,7 +41,7 @@ class FakeQuantized(nn.Module):
             module.register_forward_pre_hook(lambda _, args, name=name: (self._rounded(name, args[0]), *args[1:]))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        weights = {f"{name}.weight": round_weight(module.weight) for name, module in self._layers.items()}
+        weights = {f"{name}.weight".lstrip("."): round_weight(layer.weight) for name, layer in self._layers.items()}
         outputs: Tensor = functional_call(self.network, weights, (inputs,))
         return outputs
 
@@ -81,6 +81,8 @@ class RangesObserved:
     def __call__(self, inputs: Tensor, targets_B: Tensor, scale: float, step: int) -> Tensor:
         loss = self.inner(inputs, targets_B, scale, step)
         ranges, seen = self.network.ranges, self.network.seen
+        if not seen:
+            return loss
         bounds = self.workers.max(torch.cat(list(seen.values())).tolist())
         for index, name in enumerate(seen):
             low, high = -bounds[2 * index], bounds[2 * index + 1]
