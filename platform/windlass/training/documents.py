@@ -55,6 +55,8 @@ class Learning(Section):
     """Weights that are zero at the start stay zero."""
     fake_quantized: bool = False
     """In training, weights and activations are rounded as int8 will round them; Jacob et al. (2018)."""
+    calibration_rows: int = 512
+    """Rows of train, evenly spaced, that fix the ranges of rounded activations."""
 
     def decides(self) -> dict[str, Any]:
         """The values on which the trained weights depend: where a model is published is none of them."""

@@ -6,27 +6,26 @@ through the rounding as if it were not there. So nothing of it is left in the ne
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from windlass.training.step import StepStrategy
-from windlass.training.workers import Workers
 
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _WEIGHT_STEPS = 64
 """Each way: 7 bits, as int8 candidates have them."""
 _ACTIVATION_STEPS = 255
 _SMALLEST_SCALE = 1e-8
-_KEPT = 0.9
-"""Of a range, when the next batch's is averaged in."""
+_CALIBRATE_EVERY_STEPS = 20
 
 
 class FakeQuantized(nn.Module):
     """The same network, with the weights and inputs of its linear and convolutional layers rounded.
 
-    Weights are rounded per output channel by their own range, inputs per tensor by the range that training has seen.
-    Until a range has been seen, which the first step of a training does, inputs pass as they are.
+    Weights are rounded per output channel by their own range, inputs per tensor by the range that was calibrated.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -34,8 +33,7 @@ class FakeQuantized(nn.Module):
         self.network = network
         self.ranges: dict[str, tuple[float, float]] = {}
         """Of each layer's input: lowest and highest."""
-        self.seen: dict[str, Tensor] = {}
-        """Of the last batch: minus the lowest, and the highest."""
+        self._calibrating = False
         self._layers = {name: module for name, module in network.named_modules() if isinstance(module, _LAYERS)}
         for name, module in self._layers.items():
             module.register_forward_pre_hook(lambda _, args, name=name: (self._rounded(name, args[0]), *args[1:]))
@@ -45,11 +43,19 @@ class FakeQuantized(nn.Module):
         outputs: Tensor = functional_call(self.network, weights, (inputs,))
         return outputs
 
+    @torch.no_grad()
+    def calibrate(self, inputs: Tensor) -> None:
+        """Take the ranges that these inputs lead to where nothing is rounded, as calibration of int8 does."""
+        was_training = self.network.training
+        self.ranges, self._calibrating = {}, True
+        self.network.eval()(inputs)
+        self.network.train(was_training)
+        self._calibrating = False
+
     def _rounded(self, name: str, inputs: Tensor) -> Tensor:
-        if self.network.training:
-            values = inputs.detach().float()
-            self.seen[name] = torch.stack([-values.amin(), values.amax()])
-        if name not in self.ranges:
+        if self._calibrating:
+            low, high = self.ranges.get(name, (0.0, 0.0))
+            self.ranges[name] = min(low, inputs.min().item()), max(high, inputs.max().item())
             return inputs
         return round_activation(inputs.float(), *self.ranges[name]).to(inputs.dtype)
 
@@ -62,36 +68,26 @@ def round_weight(weight: Tensor) -> Tensor:
 
 
 def round_activation(values: Tensor, low: float, high: float) -> Tensor:
-    """Rounded to 256 values from `low` to `high`; zero, which padding is made of, is one of them."""
-    low, high = min(low, 0.0), max(high, 0.0)
+    """Rounded to 256 values from `low` <= 0 to `high` >= 0; zero, which padding is made of, is one of them."""
     scale = max((high - low) / _ACTIVATION_STEPS, _SMALLEST_SCALE)
     zero = min(_ACTIVATION_STEPS, max(0, round(-low / scale)))
     return torch.fake_quantize_per_tensor_affine(values, scale, zero, 0, _ACTIVATION_STEPS)
 
 
-class RangesObserved:
-    """Another strategy, after each of whose updates all workers take up the ranges of the whole batch.
+class RangesCalibrated:
+    """Another strategy, with ranges that follow the weights: calibrated anew every 20 steps, the first one included.
 
-    Ranges are moving averages, so that one odd batch does not coarsen the steps of all that follow.
+    All workers do so with the same rows, those that will calibrate int8.
     """
 
-    def __init__(self, step: StepStrategy, network: FakeQuantized, workers: Workers) -> None:
-        self.inner, self.network, self.workers = step, network, workers
+    def __init__(self, step: StepStrategy, network: FakeQuantized, inputs: Callable[[], Tensor]) -> None:
+        """`inputs` gives the network's inputs for the rows that calibrate."""
+        self.inner, self.network, self.inputs = step, network, inputs
 
     def __call__(self, inputs: Tensor, targets_B: Tensor, scale: float, step: int) -> Tensor:
-        loss = self.inner(inputs, targets_B, scale, step)
-        ranges, seen = self.network.ranges, self.network.seen
-        if not seen:
-            return loss
-        bounds = self.workers.max(torch.cat(list(seen.values())).tolist())
-        for index, name in enumerate(seen):
-            low, high = -bounds[2 * index], bounds[2 * index + 1]
-            before_low, before_high = ranges.get(name, (low, high))
-            ranges[name] = (
-                _KEPT * before_low + (1 - _KEPT) * low,
-                _KEPT * before_high + (1 - _KEPT) * high,
-            )
-        return loss
+        if step % _CALIBRATE_EVERY_STEPS == 0:
+            self.network.calibrate(self.inputs())
+        return self.inner(inputs, targets_B, scale, step)
 
     def state(self) -> dict[str, float]:
         ranges = self.network.ranges

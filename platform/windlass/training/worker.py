@@ -40,7 +40,7 @@ from windlass.training.documents import (
     TrainRequest,
 )
 from windlass.training.errors import CheckpointSpaceError, PeerFailedError, TrainingInterruptedError
-from windlass.training.fake_quantization import FakeQuantized, RangesObserved
+from windlass.training.fake_quantization import FakeQuantized, RangesCalibrated
 from windlass.training.history import History
 from windlass.training.optimizers import build_optimizer
 from windlass.training.relay import TRACKER_NAME, RelayCallback
@@ -156,7 +156,7 @@ class TrainingRun:
             network=self.network,
             optimizer=optimizer,
             sampler=sampler,
-            strategy=self._strategy(optimizer),
+            strategy=self._strategy(optimizer, preprocess),
             preprocess=preprocess,
             augment=self._augment(),
             evaluate=validation,
@@ -166,7 +166,7 @@ class TrainingRun:
         digest = self.request.training_digest(description.fingerprint)
         return Trainer(config, parts, workers=workers, checkpoints=self.checkpoints, training_digest=digest)
 
-    def _strategy(self, optimizer: Optimizer) -> StepStrategy:
+    def _strategy(self, optimizer: Optimizer, preprocess: nn.Module) -> StepStrategy:
         learning = self.request.learning
         step: dict[str, Any] = {
             "model": self.workers.wrap(self.trained),
@@ -190,7 +190,9 @@ class TrainingRun:
         if learning.zeros_kept:
             strategy = ZerosKept(strategy, self.network)
         if isinstance(self.trained, FakeQuantized):
-            strategy = RangesObserved(strategy, self.trained, self.workers)
+            features = self.arrays.train.features
+            rows = features[:: max(1, len(features) // learning.calibration_rows)]
+            strategy = RangesCalibrated(strategy, self.trained, lambda: preprocess(rows))
         return strategy
 
     def _check_rows(self) -> None:

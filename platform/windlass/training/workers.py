@@ -83,17 +83,10 @@ class Workers:
 
     def sum(self, values: list[float]) -> list[float]:
         """The element-wise sum over all workers, the same on each."""
-        return self._reduce(values, distributed.ReduceOp.SUM)
-
-    def max(self, values: list[float]) -> list[float]:
-        """The element-wise maximum over all workers, the same on each."""
-        return self._reduce(values, distributed.ReduceOp.MAX)
-
-    def _reduce(self, values: list[float], operation: distributed.ReduceOp.RedOpType) -> list[float]:
         if self.count == 1:
             return values
         total = torch.tensor(values, dtype=torch.float64, device=self.device)
-        distributed.all_reduce(total, op=operation, group=self._group)
+        distributed.all_reduce(total, group=self._group)
         return total.tolist()
 
     def broadcast(self, tensors: list[Tensor]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from windlass import models
 from windlass.models.spec import STEPS_NAME, WEIGHTS_NAME
@@ -19,7 +19,7 @@ from windlass.training import train
 from windlass.training.config import TrainConfig
 from windlass.training.documents import Learning, TrainRequest
 from windlass.training.errors import TrainingInterruptedError
-from windlass.training.fake_quantization import FakeQuantized, RangesObserved, round_activation, round_weight
+from windlass.training.fake_quantization import FakeQuantized, RangesCalibrated, round_activation, round_weight
 from windlass.training.optimizers import build_optimizer
 from windlass.training.step import DistillationStep
 from windlass.training.worker import TrainingRun
@@ -27,6 +27,7 @@ from windlass.training.workers import Workers
 
 MakeRequest = Callable[..., TrainRequest]
 CPU = torch.device("cpu")
+SOFT = {"temperature": 2.0, "label_weight": 0.5}
 
 
 def reference(digit: str = "0", uri: str = "somewhere") -> Reference:
@@ -200,37 +201,27 @@ def test_activations_are_rounded_to_256_values_of_which_zero_is_one() -> None:
     assert len(rounded.unique()) == 256
     assert (rounded - values).abs().max() <= 4 / 255 / 2 + 1e-6
     assert 0 in rounded
-    assert round_activation(torch.tensor([9.0]), 0.5, 3).item() == pytest.approx(3)
+    assert round_activation(torch.tensor([9.0]), 0, 3).item() == pytest.approx(3)
 
 
-def test_ranges_are_seen_in_training_only_and_used_from_the_next_step_on() -> None:
+def test_ranges_are_those_of_the_rows_that_calibrate_and_follow_the_weights() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
     fake = FakeQuantized(network)
-
-    class Forward:
-        def __call__(self, inputs: Tensor, targets_B: Tensor, scale: float, step: int) -> Tensor:
-            outputs: Tensor = fake(inputs)
-            return outputs.sum().detach()
-
-        def state(self) -> dict[str, float]:
-            return {"inner": 1.0}
-
-        def restore(self, state: dict[str, float]) -> None:
-            assert state["inner"] == 1.0
-
-    step = RangesObserved(Forward(), fake, Workers(0, 1, CPU))
-    inputs = torch.tensor([[-1.0, 0.0, 2.0]])
-    step(inputs, torch.zeros(1), 1.0, 0)
+    rows = torch.tensor([[-1.0, 0.0, 2.0], [0.5, 1.0, 1.0]])
+    step = RangesCalibrated(distillation(fake, nn.Linear(3, 2), "tabular-classification", **SOFT), fake, lambda: rows)
+    step(rows, torch.tensor([0, 1]), 0.5, 0)
+    hidden = network.train()[0](rows).relu().max().item()
     assert fake.ranges["0"] == (-1.0, 2.0)
-    fake.eval()
-    fake(inputs * 100)
-    assert fake.seen["0"].tolist() == [1.0, 2.0]
+    assert fake.ranges["2"][0] == 0
+    before = fake.ranges["2"][1]
+    assert before != hidden, "the weights have been updated since"
+    step(rows, torch.tensor([0, 1]), 0.5, 19)
+    assert fake.ranges["2"][1] == before
     state = step.state()
-    fake.ranges = {}
+    step(rows, torch.tensor([0, 1]), 0.5, 20)
+    assert fake.ranges["2"][1] != before
     step.restore(state)
-    assert fake.ranges["0"] == (-1.0, 2.0)
-    network.train()
-    step(inputs * 2, torch.zeros(1), 1.0, 1)
-    assert fake.ranges["0"] == pytest.approx((-1.1, 2.2))
+    assert fake.ranges == {"0": (-1.0, 2.0), "2": (0.0, before)}
+    assert network.training
     assert set(network.state_dict()) == {"0.weight", "0.bias", "2.weight", "2.bias"}

@@ -40,6 +40,7 @@ def fine_tuning(
         label_weight=distillation.label_weight,
         zeros_kept=True,
         fake_quantized=fake_quantized,
+        calibration_rows=config.calibration_rows,
     )
     return train.model_copy(update=changes), learning
 
