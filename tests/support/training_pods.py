@@ -23,7 +23,7 @@ from botocore.config import Config
 from windlass.models.spec import ModelSpec
 from windlass.storage import Workspace
 from windlass.training.config import TrainConfig
-from windlass.training.documents import PodEnding, PodTrainRequest, Training, ending_name, request_name
+from windlass.training.documents import Learning, PodEnding, PodTrainRequest, Training, ending_name, request_name
 
 KEY = "0123456789abcdef0123456789abcdef"
 
@@ -84,7 +84,14 @@ class PodRuns:
         self.processes: list[subprocess.Popen[str]] = []
         self.checkpoint_directory: Path | None = None
 
-    def request(self, task: str, spec: ModelSpec, dataset: Path, module: Path | None = None) -> None:
+    def request(
+        self,
+        task: str,
+        spec: ModelSpec,
+        dataset: Path,
+        module: Path | None = None,
+        learning: Learning | None = None,
+    ) -> None:
         training = Training(
             config=self.config,
             task=task,
@@ -92,6 +99,7 @@ class PodRuns:
             dataset=self.workspace.publish("steps/prepare/data", dataset),
             module=self.workspace.put_input(module) if module else None,
             key=KEY,
+            learning=learning or Learning(),
         )
         request = PodTrainRequest(
             training=training,

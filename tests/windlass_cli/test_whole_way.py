@@ -15,7 +15,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-QUICK = ("train.epochs=3", "evaluate.latency_seconds=0.05", "evaluate.bootstrap=20")
+QUICK = ("train.epochs=3", "compress.candidates=[int8]", "evaluate.latency_seconds=0.05", "evaluate.bootstrap=20")
 
 
 def windlass(*arguments: str, cwd: Path) -> str:

@@ -18,6 +18,7 @@ name: wine
 task: tabular-classification
 data: {source: "sklearn:wine"}
 train: {epochs: 4, global_batch_size: 32, num_workers: 1}
+compress: {candidates: [int8]}
 evaluate: {latency_seconds: 0.05, bootstrap: 20}
 """
 

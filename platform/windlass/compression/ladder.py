@@ -1,8 +1,9 @@
 """Which candidates to make: a list as it is, or `auto`, a ladder that is climbed as long as it leads somewhere.
 
 `auto` goes down kinds of candidates, cheap kinds first and mild strengths before strong ones. A candidate that loses
-more than `compress.acceptable_drop` is mended if it loses it in its numbers only, and ends its kind if that does not
-help: what is stronger loses more. Nothing here reads the budget, so that another budget needs no other candidates.
+more than `compress.acceptable_drop` is mended: by other numbers if its numbers are what loses it, by more training
+otherwise. It ends its kind if that does not help: what is stronger loses more. Nothing here reads the budget, so that
+another budget needs no other candidates.
 """
 
 from __future__ import annotations
@@ -21,9 +22,13 @@ from windlass.progress import message, track
 _MENDABLE = 10.0
 """A candidate that loses more than so many times what is acceptable is not worked on."""
 
-KINDS: tuple[tuple[str, ...], ...] = (("int8",),)
-"""Of `auto`: each kind from mild to strong."""
-MENDINGS: tuple[str, ...] = ()
+KINDS: tuple[tuple[str, ...], ...] = (
+    ("int8",),
+    ("pruned-50+int8", "pruned-65+int8", "pruned-80+int8"),
+    ("distilled-50+int8", "distilled-25+int8"),
+)
+"""Of `auto`: each kind from mild to strong. Of most networks half the channels leave a quarter of the weights."""
+MENDINGS: tuple[str, ...] = ("qat+int8",)
 """What may win back what int8 loses, cheap ones first: replaces `int8` in a candidate's name."""
 
 
@@ -127,23 +132,23 @@ class _Climb:
         return f"{lost} already"
 
     def _mend(self, chain: Chain, candidate: Candidate) -> Iterator[Candidate]:
-        """Candidates that lose less than this one, if its numbers and not its network are what loses quality."""
+        """Candidates that may lose less than this one."""
         limit = self.config.acceptable_drop
         if not self.config.recover or candidate.drop is None or candidate.drop > _MENDABLE * limit:
             return
         in_floats = Chain(chain.network)
-        drop = self.tree.drop(in_floats) if in_floats.methods else 0.0
-        if drop is None or drop > limit:
-            return
+        network_drop = self.tree.drop(in_floats) if in_floats.methods else 0.0
         for mending in MENDINGS:
-            name = "+".join([*(method.name for method in chain.network), mending])
+            mended = parse_chain("+".join([*(method.name for method in chain.network), mending]))
+            if (network_drop is None or network_drop > limit) and mended.network == chain.network:
+                continue  # other numbers do not mend what the network itself has lost
             if self._late():
-                self.left_out[name] = f"compress.max_time, {self.config.max_time:g} s, was over"
+                self.left_out[mended.name] = f"compress.max_time, {self.config.max_time:g} s, was over"
                 continue
             try:
-                yield self.make(parse_chain(name), recovers=candidate.name)
+                yield self.make(mended, recovers=candidate.name)
             except NotApplicableError as error:
-                self.left_out[name] = error.cause
+                self.left_out[mended.name] = error.cause
 
     def _is_acceptable(self, candidate: Candidate) -> bool:
         return candidate.drop is None or candidate.drop <= self.config.acceptable_drop

@@ -98,8 +98,7 @@ class Tree:
             "train",
             dataset=self.trunk.dataset.digest,
             task=self.task.name,
-            start=shaped.digest,
-            learning=learning.model_dump(mode="json", exclude={"start": {"uri"}, "teacher": {"uri"}}),
+            learning=learning.decides(),
             train=config.model_dump(mode="json", exclude={"num_workers", "keep_checkpoints"}),
         )
         training = Training(

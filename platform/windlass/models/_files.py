@@ -14,15 +14,23 @@ if TYPE_CHECKING:
 
 
 def build(spec: ModelSpec, directory: Path | None = None) -> nn.Module:
-    """The network that `spec` describes, with fresh weights.
+    """The network that `spec` describes, its edits applied, with fresh weights.
 
     Args:
         directory: where `module.py` lies, if the class is the user's own.
 
     Raises:
         InvalidModuleError: the user's module does not load or does not give [B, num_outputs].
-        CorruptedError: the module's source is not the one that the specification names.
+        CorruptedError: the module's source is not the one that the specification names, or an edit does not fit it.
     """
+    from windlass.models.edits import apply_edits
+
+    network = _build_unedited(spec, directory)
+    apply_edits(network, spec.edits)
+    return network
+
+
+def _build_unedited(spec: ModelSpec, directory: Path | None) -> nn.Module:
     if spec.module_sha256 is not None:
         from windlass.models._module import build_from_module
 

@@ -39,6 +39,16 @@ class Classification(Task):
         return functional.cross_entropy(outputs_BC, targets_B, weight=weights_C, reduction="none")
 
     @override
+    def distillation_loss(self, outputs_BC: Tensor, teacher_BC: Tensor, temperature: float) -> Tensor:
+        """T² KL(teacher || network) of probabilities at temperature T: Hinton, Vinyals and Dean (2015)."""
+        from torch.nn import functional
+
+        wanted_BC = functional.log_softmax(teacher_BC / temperature, dim=1)
+        found_BC = functional.log_softmax(outputs_BC / temperature, dim=1)
+        divergence_BC = functional.kl_div(found_BC, wanted_BC, reduction="none", log_target=True)
+        return divergence_BC.sum(dim=1) * temperature**2
+
+    @override
     def head(self, description: DatasetDescription) -> nn.Module:
         from windlass.tasks.heads import Probabilities
 

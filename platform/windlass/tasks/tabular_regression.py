@@ -42,6 +42,12 @@ class TabularRegression(Task):
         return functional.mse_loss(outputs_BC.squeeze(1), targets_B, reduction="none")
 
     @override
+    def distillation_loss(self, outputs_BC: Tensor, teacher_BC: Tensor, temperature: float) -> Tensor:
+        from torch.nn import functional
+
+        return functional.mse_loss(outputs_BC.squeeze(1), teacher_BC.squeeze(1), reduction="none")
+
+    @override
     def head(self, description: DatasetDescription) -> nn.Module:
         from windlass.tasks.heads import Value
 

@@ -59,6 +59,16 @@ class Task(ABC):
         """
 
     @abstractmethod
+    def distillation_loss(self, outputs_BC: Tensor, teacher_BC: Tensor, temperature: float) -> Tensor:
+        """How far each example's output is from the teacher's, float32 [B], of a size with `loss`.
+
+        Args:
+            outputs_BC: what the network gave, [B, C], or [B, 1] for a number.
+            teacher_BC: what the teacher gave for the same inputs.
+            temperature: of probabilities; a number has none.
+        """
+
+    @abstractmethod
     def head(self, description: DatasetDescription) -> nn.Module:
         """From the network's outputs to answers: probabilities [B, C], or values [B] in the target's own unit."""
 

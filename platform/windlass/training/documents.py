@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -40,6 +40,33 @@ class Publication(Section):
     """Below the root, or in the work directory, which all workers then share."""
 
 
+class Learning(Section):
+    """What a network learns from, if not from fresh weights and labels alone."""
+
+    start: Reference | None = None
+    """The published model whose weights it begins with; of the same specification."""
+    teacher: Reference | None = None
+    """The published model whose answers it learns from beside the labels."""
+    temperature: float = 1.0
+    """Softens the teacher's and the network's probabilities; Hinton et al. (2015), `Distilling the Knowledge`."""
+    label_weight: float = 1.0
+    """Share of the labels in the loss; the rest is the teacher's."""
+    zeros_kept: bool = False
+    """Weights that are zero at the start stay zero."""
+    fake_quantized: bool = False
+    """In training, weights and activations are rounded as int8 will round them; Jacob et al. (2018)."""
+    calibration_rows: int = 512
+    """Rows of train, evenly spaced, that fix the ranges of rounded activations."""
+
+    def decides(self) -> dict[str, Any]:
+        """The values on which the trained weights depend: where a model is published is none of them."""
+        return {
+            **self.model_dump(mode="json", exclude={"start", "teacher"}),
+            "start": self.start.digest if self.start else None,
+            "teacher": self.teacher.digest if self.teacher else None,
+        }
+
+
 class TrainRequest(Document):
     """What each worker is told to do."""
 
@@ -48,6 +75,11 @@ class TrainRequest(Document):
     task: str
     spec: ModelSpec
     dataset: Path
+    learning: Learning = Learning()
+    start: Path | None = None
+    """Directory of the model that `learning.start` names."""
+    teacher: Path | None = None
+    """Directory of the model that `learning.teacher` names."""
     output: Path | None
     """Gets the model; None where the first worker publishes it."""
     publication: Publication | None = None
@@ -60,7 +92,7 @@ class TrainRequest(Document):
     def training_digest(self, fingerprint: str) -> str:
         """Of everything that the resulting weights depend on: a checkpoint of another training is not continued."""
         config = self.config.model_dump(mode="json", exclude={"num_workers", "keep_checkpoints"})
-        return digest_of([config, self.task, self.spec.model_dump(mode="json"), fingerprint])
+        return digest_of([config, self.task, self.spec.model_dump(mode="json"), self.learning.decides(), fingerprint])
 
 
 class ErrorReport(Section):
@@ -93,21 +125,6 @@ class WorkerFailure(Section):
 class Failures(Document):
     format_version: Literal[1] = 1
     workers: tuple[WorkerFailure, ...]
-
-
-class Learning(Section):
-    """What a network learns from, if not from fresh weights and labels alone."""
-
-    start: Reference | None = None
-    """The published model whose weights it begins with; of the same specification."""
-    teacher: Reference | None = None
-    """The published model whose answers it learns from beside the labels."""
-    temperature: float = 1.0
-    """Softens the teacher's and the network's probabilities; Hinton et al. (2015), `Distilling the Knowledge`."""
-    label_weight: float = 1.0
-    """Share of the labels in the loss; the rest is the teacher's."""
-    fake_quantized: bool = False
-    """In training, weights and activations are rounded as int8 will round them; Jacob et al. (2018)."""
 
 
 class Training(Section):

@@ -14,7 +14,7 @@ from windlass.errors import CorruptedError
 from windlass.models.spec import HISTORY_NAME, MODULE_NAME, ModelSpec
 from windlass.storage import MANIFEST_NAME, digest_file
 from windlass.training.config import TrainConfig
-from windlass.training.documents import MODULE_DIRECTORY, EpochRecord, TrainRequest
+from windlass.training.documents import MODULE_DIRECTORY, EpochRecord, Learning, TrainRequest
 from windlass.training.errors import WorkerKilledError, WorkerLostError
 from windlass.training.history import read_epochs
 from windlass.training.torchrun import run_torchrun
@@ -32,6 +32,9 @@ def train(
     output: Path,
     work: Path,
     threads: int,
+    learning: Learning | None = None,
+    start: Path | None = None,
+    teacher: Path | None = None,
     on_metrics: Callable[[EpochRecord], None] | None = None,
 ) -> None:
     """Train a model with `config.num_workers` workers of this machine, from the newest checkpoint on if there is one.
@@ -42,6 +45,8 @@ def train(
         output: an existing directory; gets model.json, model.safetensors, history.jsonl, steps.jsonl, training.json.
         work: an existing directory that holds the checkpoints; keep it until the model is published.
         threads: of the machine, divided among the workers.
+        learning: from what, if not from fresh weights and labels alone.
+        start, teacher: directories of the models that `learning` names.
         on_metrics: called for each epoch, also for those that an earlier run did.
 
     Raises:
@@ -58,6 +63,9 @@ def train(
             task=task,
             spec=spec,
             dataset=dataset.resolve(),
+            learning=learning or Learning(),
+            start=start and start.resolve(),
+            teacher=teacher and teacher.resolve(),
             output=output.resolve(),
             work=work.resolve(),
             control=Path(control),

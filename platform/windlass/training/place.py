@@ -56,7 +56,7 @@ class ThisMachine:
     """Divided among the workers."""
 
     def train(self, training: Training, workspace: Workspace, watch: Watch) -> tuple[Reference, bool]:
-        module, spec = training.module, training.spec
+        module, spec, learning = training.module, training.spec, training.learning
 
         def make(output: Path) -> None:
             work = workspace.work_directory("train", training.key)
@@ -70,6 +70,9 @@ class ThisMachine:
                     output=output,
                     work=work,
                     threads=self.threads,
+                    learning=learning,
+                    start=workspace.fetch(learning.start) if learning.start else None,
+                    teacher=workspace.fetch(learning.teacher) if learning.teacher else None,
                 )
 
         return workspace.once("train", training.key, make)

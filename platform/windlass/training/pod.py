@@ -98,7 +98,7 @@ class Pod:
             )
 
     def _request(self, job: PodTrainRequest, control: Path) -> TrainRequest:
-        training = job.training
+        training, learning = job.training, job.training.learning
         if training.module is not None:
             put_module(find_module(self.workspace.fetch(training.module), training.spec), control)
         work = self.workspace.work_directory("train", self.key)
@@ -112,6 +112,9 @@ class Pod:
             task=training.task,
             spec=training.spec,
             dataset=self.workspace.fetch(training.dataset),
+            learning=learning,
+            start=self.workspace.fetch(learning.start) if learning.start else None,
+            teacher=self.workspace.fetch(learning.teacher) if learning.teacher else None,
             output=None,
             publication=Publication(
                 root=self.workspace.uri,

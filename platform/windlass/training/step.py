@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from typing_extensions import override
 
 from windlass.tasks import Task
 from windlass.training.config import TrainConfig
@@ -89,11 +90,16 @@ class SupervisedStep:
             )
 
     def _loss(self, inputs: Tensor, targets_B: Tensor) -> Tensor:
+        """Summed over the examples."""
+        return self.task.loss(self._outputs(self.model, inputs), targets_B, self.weights_C).sum()
+
+    def _outputs(self, model: nn.Module, inputs: Tensor) -> Tensor:
         if self.precision is None:
-            return self.task.loss(self.model(inputs), targets_B, self.weights_C).sum()
+            outputs_BC: Tensor = model(inputs)
+            return outputs_BC
         with torch.autocast(self.device_type, dtype=self.precision):
-            outputs_BC = self.model(inputs)
-        return self.task.loss(outputs_BC.float(), targets_B, self.weights_C).sum()
+            outputs_BC = model(inputs)
+        return outputs_BC.float()
 
     def _clip(self) -> float:
         """Scale the gradient down to `max_grad_norm` and return its norm before that."""
@@ -102,3 +108,53 @@ class SupervisedStep:
         if norm > self.max_grad_norm and math.isfinite(norm):
             torch._foreach_mul_(gradients, self.max_grad_norm / (norm + 1e-6))
         return norm
+
+
+class DistillationStep(SupervisedStep):
+    """Learns from the labels and from a teacher's answers to the same inputs: Hinton, Vinyals and Dean (2015).
+
+    Args:
+        teacher: a trained network of the same outputs, on the device.
+        temperature: softens the probabilities of both.
+        label_weight: share of the labels in the loss, at least 0 and less than 1; the rest is the teacher's.
+    """
+
+    def __init__(self, *, teacher: nn.Module, temperature: float, label_weight: float, **step: Any) -> None:
+        super().__init__(**step)
+        self.teacher = teacher.eval().requires_grad_(False)
+        self.temperature, self.label_weight = temperature, label_weight
+
+    @override
+    def _loss(self, inputs: Tensor, targets_B: Tensor) -> Tensor:
+        outputs_BC = self._outputs(self.model, inputs)
+        with torch.no_grad():
+            teacher_BC = self._outputs(self.teacher, inputs)
+        losses_B = (1 - self.label_weight) * self.task.distillation_loss(outputs_BC, teacher_BC, self.temperature)
+        if self.label_weight:
+            losses_B = losses_B + self.label_weight * self.task.loss(outputs_BC, targets_B, self.weights_C)
+        return losses_B.sum()
+
+
+class ZerosKept:
+    """Another strategy, after each of whose updates the weights that are zero now are zero again.
+
+    Made before a checkpoint is continued, so that the zeros are those of the start.
+    """
+
+    def __init__(self, step: StepStrategy, network: nn.Module) -> None:
+        self.inner = step
+        weights = [parameter for parameter in network.parameters() if parameter.dim() > 1]
+        self.masks = [(weight, weight.detach() == 0) for weight in weights]
+
+    def __call__(self, inputs: Tensor, targets_B: Tensor, scale: float, step: int) -> Tensor:
+        loss = self.inner(inputs, targets_B, scale, step)
+        with torch.no_grad():
+            for weight, zero in self.masks:
+                weight.masked_fill_(zero, 0.0)
+        return loss
+
+    def state(self) -> dict[str, float]:
+        return self.inner.state()
+
+    def restore(self, state: dict[str, float]) -> None:
+        self.inner.restore(state)

@@ -11,10 +11,12 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.distributed.elastic.multiprocessing.errors import record
+from torch.optim import Optimizer
 
 from windlass import models
 from windlass.data.description import DatasetDescription, PixelsTransform
@@ -38,12 +40,13 @@ from windlass.training.documents import (
     TrainRequest,
 )
 from windlass.training.errors import CheckpointSpaceError, PeerFailedError, TrainingInterruptedError
+from windlass.training.fake_quantization import FakeQuantized, RangesCalibrated
 from windlass.training.history import History
 from windlass.training.optimizers import build_optimizer
 from windlass.training.relay import TRACKER_NAME, RelayCallback
 from windlass.training.reports import describe_error
 from windlass.training.sampler import GlobalBatchSampler
-from windlass.training.step import SupervisedStep
+from windlass.training.step import DistillationStep, StepStrategy, SupervisedStep, ZerosKept
 from windlass.training.trainer import Callback, Parts, Trainer
 from windlass.training.validation import Validation
 from windlass.training.workers import Workers
@@ -89,9 +92,19 @@ class TrainingRun:
         self.checkpoints = Checkpoints(self.store, workers, keep=request.config.keep_checkpoints)
         self._check_rows()
         torch.manual_seed(request.config.seed)
-        self.network = models.build(request.spec, request.control / MODULE_DIRECTORY).to(workers.device)
+        self.network = self._initial_network().to(workers.device)
+        fake_quantized = request.learning.fake_quantized
+        self.trained: nn.Module = FakeQuantized(self.network) if fake_quantized else self.network
         # Each worker's own dropout, the same when it is started again.
         torch.manual_seed(request.config.seed * 1_000_003 + workers.rank + 1)
+
+    def _initial_network(self) -> nn.Module:
+        request = self.request
+        if request.start is None:
+            return models.build(request.spec, request.control / MODULE_DIRECTORY)
+        spec, network = models.load(request.start)
+        assert spec == request.spec
+        return network
 
     def carry_out(self) -> TrainState:
         """Train, then publish the best epoch's weights; only the first worker writes."""
@@ -121,14 +134,6 @@ class TrainingRun:
         config, workers, description = self.request.config, self.workers, self.arrays.description
         optimizer = build_optimizer(config, self.network.parameters())
         preprocess = preprocessing(description).to(workers.device)
-        strategy = SupervisedStep(
-            model=workers.wrap(self.network),
-            optimizer=optimizer,
-            task=self.task,
-            weights_C=self._class_weights(),
-            config=config,
-            device=workers.device,
-        )
         sampler = GlobalBatchSampler(
             num_examples=len(self.arrays.train),
             global_batch_size=config.global_batch_size,
@@ -138,7 +143,7 @@ class TrainingRun:
             device=workers.device,
         )
         validation = Validation(
-            network=self.network,
+            network=self.trained,
             preprocess=preprocess,
             split=self.arrays.validation,
             task=self.task,
@@ -151,7 +156,7 @@ class TrainingRun:
             network=self.network,
             optimizer=optimizer,
             sampler=sampler,
-            strategy=strategy,
+            strategy=self._strategy(optimizer, preprocess),
             preprocess=preprocess,
             augment=self._augment(),
             evaluate=validation,
@@ -160,6 +165,35 @@ class TrainingRun:
         )
         digest = self.request.training_digest(description.fingerprint)
         return Trainer(config, parts, workers=workers, checkpoints=self.checkpoints, training_digest=digest)
+
+    def _strategy(self, optimizer: Optimizer, preprocess: nn.Module) -> StepStrategy:
+        learning = self.request.learning
+        step: dict[str, Any] = {
+            "model": self.workers.wrap(self.trained),
+            "optimizer": optimizer,
+            "task": self.task,
+            "weights_C": self._class_weights(),
+            "config": self.request.config,
+            "device": self.workers.device,
+        }
+        strategy: StepStrategy
+        if self.request.teacher is None:
+            strategy = SupervisedStep(**step)
+        else:
+            _, teacher = models.load(self.request.teacher)
+            strategy = DistillationStep(
+                teacher=teacher.to(self.workers.device),
+                temperature=learning.temperature,
+                label_weight=learning.label_weight,
+                **step,
+            )
+        if learning.zeros_kept:
+            strategy = ZerosKept(strategy, self.network)
+        if isinstance(self.trained, FakeQuantized):
+            features = self.arrays.train.features
+            rows = features[:: max(1, len(features) // learning.calibration_rows)]
+            strategy = RangesCalibrated(strategy, self.trained, lambda: preprocess(rows))
+        return strategy
 
     def _check_rows(self) -> None:
         if len(self.arrays.train) == 0:

@@ -72,11 +72,14 @@ def check_safetensors(path: Path) -> None:
     size_bytes = path.stat().st_size
     with path.open("rb") as file:
         prefix = file.read(8)
-        refuse_foreign_format(path, prefix, "safetensors")
         header_bytes = int.from_bytes(prefix, "little")
-        if len(prefix) < 8 or header_bytes > min(size_bytes - 8, _MAX_SAFETENSORS_HEADER_BYTES):
-            raise UnsafeModelError(path, "it is not safetensors: its header does not fit into the file")
-        header = file.read(header_bytes)
+        fits = len(prefix) == 8 and header_bytes <= min(size_bytes - 8, _MAX_SAFETENSORS_HEADER_BYTES)
+        header = file.read(header_bytes) if fits else b""
+    # A header of 640 bytes has a length that begins as a pickle does.
+    if not header.startswith(b"{"):
+        refuse_foreign_format(path, prefix, "safetensors")
+    if not fits:
+        raise UnsafeModelError(path, "it is not safetensors: its header does not fit into the file")
     try:
         tensors = json.loads(header)
         ends = [entry["data_offsets"][1] for name, entry in tensors.items() if name != "__metadata__"]

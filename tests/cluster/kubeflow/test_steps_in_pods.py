@@ -30,6 +30,7 @@ name: wine
 task: tabular-classification
 data: {source: "sklearn:wine"}
 train: {epochs: 2, global_batch_size: 32, num_workers: 2}
+compress: {candidates: [int8]}
 resources:
   cluster:
     worker: {cpu: 0.05, memory: 700MB}

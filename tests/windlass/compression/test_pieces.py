@@ -33,10 +33,32 @@ def answer(model: onnx.ModelProto, features: Features) -> Features:
 def test_a_name_spells_its_chain_and_a_wrong_one_is_told_what_is_allowed() -> None:
     assert parse_chain("fp32").methods == ()
     assert parse_chain("int8").name == "int8"
-    with pytest.raises(ValueError, match="'int3' is no candidate; choose from fp32, int8"):
+    with pytest.raises(ValueError, match=r"'int3' is no candidate; choose from fp32, .*pruned-PERCENT, .*int8"):
         parse_chain("int3")
     with pytest.raises(ValueError, match="int8 fixes the numbers of the network, so nothing comes after it"):
         parse_chain("int8+int8")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["pruned-30", "distilled-50+pruned-30+int8", "distilled-depth-50", "low-rank-50+int8", "sparse-2:4", "qat+int8"],
+)
+def test_a_chain_is_spelled_as_it_is_parsed(name: str) -> None:
+    assert parse_chain(name).name == name
+
+
+@pytest.mark.parametrize(
+    "name", ["pruned-0", "pruned-100", "pruned-05", "pruned", "distilled-", "sparse-1:4", "PRUNED-3"]
+)
+def test_a_strength_that_a_method_does_not_have_is_no_candidate(name: str) -> None:
+    with pytest.raises(ValueError, match=f"'{name}' is no candidate"):
+        parse_chain(name)
+
+
+@pytest.mark.parametrize("name", ["qat", "pruned-30+qat", "qat+pruned-30+int8", "qat+qat+int8"])
+def test_training_for_int8_without_int8_after_it_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"qat prepares for int8, so int8 has to come next: qat\+int8"):
+        parse_chain(name)
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from training_pods import KEY, PodRuns, s3_root
+from windlass import models
 from windlass.models import make_spec
 from windlass.models.spec import HISTORY_NAME, STEPS_NAME, WEIGHTS_NAME
 from windlass.training import TrainingDivergedError, TrainingFailedError
 from windlass.training.config import TrainConfig
-from windlass.training.documents import TRAINING_NAME, TrainingSummary, TrainRequest
+from windlass.training.documents import TRAINING_NAME, Learning, TrainingSummary, TrainRequest
 from windlass.training.relay import LogRelay
 from windlass.training.reports import rebuild_error
 from windlass.training.worker import TrainingRun
@@ -89,6 +90,24 @@ def test_two_pods_publish_once_the_model_that_one_machine_makes(
     assert (followed / HISTORY_NAME).read_text() == (model / HISTORY_NAME).read_text()
     assert not any("@windlass" in line for line in others)
     assert "train: " in capfd.readouterr().err
+
+
+def test_pods_fetch_the_weights_to_start_from_and_the_teacher(
+    make_pods: Callable[..., PodRuns], make_request: Callable[..., TrainRequest], numbers: Path, workers: Workers
+) -> None:
+    config = {"epochs": 1, "learning_rate": 5e-4}
+    pods, alone = make_pods(**config), make_request("alone", **config)
+    for name in ("start", "teacher"):
+        (pods.directory / name).mkdir()
+        models.save(pods.directory / name, alone.spec, models.build(alone.spec))
+    start, teacher = (pods.workspace.publish(f"steps/train/{n}", pods.directory / n) for n in ("start", "teacher"))
+    learning = Learning(start=start, teacher=teacher, label_weight=0.3)
+    taught = {"learning": learning, "start": pods.directory / "start", "teacher": pods.directory / "teacher"}
+    TrainingRun(alone.model_copy(update=taught), workers, lambda: False).carry_out()
+    pods.request("tabular-regression", alone.spec, numbers, learning=learning)
+    pods.start()
+    assert pods.wait() == [0, 0], pods.log(0).read_text() + pods.log(1).read_text()
+    assert losses(pods.model() / STEPS_NAME) == pytest.approx(losses(alone.output / STEPS_NAME), rel=1e-4)  # type: ignore[operator]
 
 
 def test_pods_with_a_shared_volume_keep_their_checkpoints_there(

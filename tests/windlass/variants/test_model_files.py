@@ -174,6 +174,15 @@ def test_honest_safetensors_pass_and_cut_or_absurd_ones_do_not(tmp_path: Path) -
             check_safetensors(_write(tmp_path, bad, "bad.safetensors"))
 
 
+def test_safetensors_whose_header_has_a_length_that_begins_as_a_pickle_does_are_read(tmp_path: Path) -> None:
+    from safetensors.numpy import save
+
+    weights = {"weight": np.ones((3, 4), dtype=np.float32)}
+    contents = [save(weights, metadata={"note": "x" * length}) for length in range(2000)]
+    alike = next(content for content in contents if content.startswith(b"\x80\x02"))
+    check_safetensors(_write(tmp_path, alike, "good.safetensors"))
+
+
 def test_a_model_larger_than_what_is_read_is_refused_unread(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     with path.open("wb") as file:

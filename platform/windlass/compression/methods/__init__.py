@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from windlass.compression.methods.distilled import Distilled
 from windlass.compression.methods.int8 import Int8
+from windlass.compression.methods.low_rank import LowRank
 from windlass.compression.methods.method import GraphMethod, Method, NetworkMethod
+from windlass.compression.methods.pruned import Pruned
+from windlass.compression.methods.quantization_aware import QuantizationAware
+from windlass.compression.methods.sparse import Sparse
 
-METHODS: tuple[type[Method], ...] = (Int8,)
+METHODS: tuple[type[Method], ...] = (
+    Distilled,
+    Pruned,
+    LowRank,
+    Sparse,
+    QuantizationAware,
+    Int8,
+)
 UNCOMPRESSED = "fp32"
 _SEPARATOR = "+"
 
@@ -42,7 +54,16 @@ def parse_chain(name: str) -> Chain:
     graph = [method for method in methods if isinstance(method, GraphMethod)]
     if len(graph) > 1 or (graph and methods[-1] is not graph[0]):
         raise ValueError(f"{name!r}: {graph[0].name} fixes the numbers of the network, so nothing comes after it")
-    return Chain(network, graph[0] if graph else None)
+    chain = Chain(network, graph[0] if graph else None)
+    _check_rounding(chain)
+    return chain
+
+
+def _check_rounding(chain: Chain) -> None:
+    """Quantization-aware training is for the numbers that come right after it."""
+    aware = [isinstance(method, QuantizationAware) for method in chain.network]
+    if any(aware[:-1]) or (any(aware) and (chain.graph is None or not chain.graph.form.startswith(Int8.form))):
+        raise ValueError(f"{chain.name!r}: qat prepares for int8, so int8 has to come next: qat+int8")
 
 
 def _parse_method(link: str) -> Method:

@@ -1,0 +1,118 @@
+"""How far `auto` climbs, and what it makes of a candidate that loses a little."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import pytest
+
+from windlass.compression import ladder
+from windlass.compression.config import CompressConfig
+from windlass.compression.documents import Candidates
+from windlass.compression.errors import NotApplicableError
+from windlass.compression.ladder import KINDS, MENDINGS, make_candidates
+from windlass.compression.methods import Chain, parse_chain
+from windlass.compression.methods.method import NetworkMethod
+from windlass.storage import Reference
+from windlass.tasks import get_task
+
+
+@dataclass
+class Losses:
+    """A tree whose candidates lose what the table says, without being made; all others lose nothing."""
+
+    drops: dict[str, float] = field(default_factory=dict)
+    impossible: tuple[str, ...] = ()
+    task = get_task("image-classification")
+
+    def variant(self, chain: Chain) -> Reference:
+        for method in chain.methods:
+            if method.name in self.impossible:
+                raise NotApplicableError(method.name, f"there is no {method.name}")
+        return Reference(uri=chain.name, digest="0" * 64)
+
+    def network(self, methods: tuple[NetworkMethod, ...]) -> Reference:
+        return Reference(uri="+".join(method.name for method in methods), digest="0" * 64)
+
+    def drop(self, chain: Chain) -> float | None:
+        return self.drops.get(chain.name, 0.0)
+
+
+def climb(tree: Losses, **config: object) -> Candidates:
+    return make_candidates(tree, CompressConfig.model_validate(config))  # type: ignore[arg-type]
+
+
+def names(made: Candidates) -> list[str]:
+    return [candidate.name for candidate in made.candidates]
+
+
+RUNGS = [name for kind in KINDS for name in kind]
+
+
+@pytest.mark.parametrize("name", [*RUNGS, *MENDINGS])
+def test_each_rung_and_each_mending_is_a_candidate(name: str) -> None:
+    assert parse_chain(name).name == name
+
+
+def test_the_whole_ladder_is_climbed_where_nothing_is_lost() -> None:
+    made = climb(Losses())
+    assert names(made) == ["fp32", *RUNGS]
+    assert made.left_out == ()
+    assert "the ladder was climbed to its end" in made.ended
+
+
+def test_a_kind_ends_with_the_rung_that_loses_too_much_and_says_so() -> None:
+    made = climb(Losses({"pruned-65+int8": 0.2}), recover=False)
+    assert names(made) == ["fp32", "int8", "pruned-50+int8", "pruned-65+int8", "distilled-50+int8", "distilled-25+int8"]
+    assert [(left.name, left.reason) for left in made.left_out] == [
+        ("pruned-80+int8", "pruned-65+int8 loses 0.2000 of accuracy already")
+    ]
+
+
+def test_a_linear_model_has_only_int8() -> None:
+    methods = tuple(method.name for rung in RUNGS for method in parse_chain(rung).network)
+    made = climb(Losses(impossible=methods))
+    assert names(made) == ["fp32", "int8"]
+    assert {left.reason for left in made.left_out} == {"there is no pruned-50", "there is no distilled-50"}
+
+
+def test_what_is_lost_in_the_numbers_alone_is_won_back_by_training_for_them() -> None:
+    made = climb(Losses({"pruned-50+int8": 0.02}), acceptable_drop=0.01)
+    mended = next(candidate for candidate in made.candidates if candidate.recovers)
+    assert (mended.name, mended.recovers) == ("pruned-50+qat+int8", "pruned-50+int8")
+    assert "pruned-65+int8" in names(made)
+
+
+def test_what_the_network_has_lost_is_mended_by_training_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ladder, "MENDINGS", ("int8", "qat+int8"))
+    made = climb(Losses({"pruned-50+int8": 0.02, "pruned-50": 0.02}), acceptable_drop=0.01)
+    assert [candidate.name for candidate in made.candidates if candidate.recovers] == ["pruned-50+qat+int8"]
+
+
+def test_what_is_lost_by_far_is_not_mended() -> None:
+    made = climb(Losses({"pruned-50+int8": 0.9}), acceptable_drop=0.01)
+    assert all(candidate.recovers is None for candidate in made.candidates)
+    assert "pruned-65+int8" not in names(made)
+
+
+def test_no_candidate_is_begun_when_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    start_s = time.monotonic()
+    clock = iter([start_s + 1, start_s + 50, *[start_s + 100] * 100])
+    monkeypatch.setattr(ladder, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    made = climb(Losses(), max_time=60)
+    assert names(made) == ["fp32", *RUNGS[:2]]
+    assert {left.reason for left in made.left_out} == {"compress.max_time, 60 s, was over"}
+    assert made.ended.startswith("compress.max_time was over")
+
+
+def test_a_list_is_made_as_it_is_whatever_it_loses() -> None:
+    made = climb(Losses({"sparse-90": 0.8}), candidates=("sparse-90", "pruned-30+int8"))
+    assert names(made) == ["fp32", "sparse-90", "pruned-30+int8"]
+    assert [candidate.methods for candidate in made.candidates] == [(), ("sparse-90",), ("pruned-30", "int8")]
+
+
+def test_a_listed_candidate_that_makes_no_sense_for_the_model_is_refused() -> None:
+    with pytest.raises(NotApplicableError, match=r"there is no pruned-30; leave it out of compress\.candidates"):
+        climb(Losses(impossible=("pruned-30",)), candidates=("pruned-30",))
