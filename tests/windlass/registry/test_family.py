@@ -19,7 +19,9 @@ from windlass.registry import (
     VersionNotFoundError,
     promote,
     registered_as,
+    rollback,
 )
+from windlass.registry.aliases import history_of
 from windlass.registry.tracking import connect
 from windlass.variants import open_variant
 from windlass.variants.golden import GoldenMismatchError
@@ -227,3 +229,16 @@ def test_some_documents_of_a_version_are_read_without_its_model(store: str, name
     registered()
     read = Registry(store).read_documents(name, 1, ("variant.json", "absent.json"))
     assert set(read) == {"variant.json"}
+
+
+@on_both_stores
+def test_a_promotion_is_rolled_back_and_the_history_is_kept_in_the_store(
+    store: str, name: str, registered: Registered
+) -> None:
+    registered()
+    promote(store, name, "fp32")
+    back = rollback(store, name)
+    assert (back.previous, back.version) == (2, 1)
+    assert Registry(store).aliases(name) == {"champion": 1}
+    moves = history_of(Registry(store).model_tags(name), "champion")
+    assert [(move.version, move.by) for move in moves] == [(1, "register"), (2, "promote"), (1, "rollback")]
