@@ -1,5 +1,6 @@
 """Tracking and model versions in MLflow."""
 
+from windlass.registry.comparing import VersionComparison, compare_versions
 from windlass.registry.errors import (
     AliasNotFoundError,
     CandidateNotFoundError,
@@ -26,6 +27,7 @@ from windlass.registry.tracking import default_tracking_uri
 __all__ = [
     "AliasNotFoundError",
     "CandidateNotFoundError",
+    "VersionComparison",
     "Family",
     "FamilyGoneError",
     "FamilyMember",
@@ -48,6 +50,7 @@ __all__ = [
     "UnsafeVersionError",
     "VersionInfo",
     "VersionNotFoundError",
+    "compare_versions",
     "default_tracking_uri",
     "promote",
     "redact",
