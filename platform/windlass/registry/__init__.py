@@ -27,7 +27,6 @@ from windlass.registry.tracking import default_tracking_uri
 __all__ = [
     "AliasNotFoundError",
     "CandidateNotFoundError",
-    "VersionComparison",
     "Family",
     "FamilyGoneError",
     "FamilyMember",
@@ -48,6 +47,7 @@ __all__ = [
     "Rollback",
     "TrackedRun",
     "UnsafeVersionError",
+    "VersionComparison",
     "VersionInfo",
     "VersionNotFoundError",
     "compare_versions",

@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +24,7 @@ from windlass.storage._manifest import (
     MANIFEST_NAME,
     Manifest,
     Reference,
+    StoredFile,
     check_name,
     describe_directory,
     verify_directory,
@@ -44,6 +46,20 @@ class LocalStore:
         if not (directory / MANIFEST_NAME).is_file():
             return None
         return Reference(uri=str(directory), digest=Manifest.read(directory / MANIFEST_NAME).digest)
+
+    def touch(self, name: str) -> None:
+        with suppress(FileNotFoundError):
+            os.utime(self.root / check_name(name) / MANIFEST_NAME)
+
+    def list_files(self, prefix: str) -> list[StoredFile]:
+        found = []
+        for path in (self.root / check_name(prefix.rstrip("/"))).rglob("*"):
+            with suppress(FileNotFoundError):  # it was removed since
+                status = path.lstat()
+                if not stat.S_ISDIR(status.st_mode):
+                    name = path.relative_to(self.root).as_posix()
+                    found.append(StoredFile(name=name, size_bytes=status.st_size, modified_s=status.st_mtime))
+        return found
 
     def make(self, name: str, make: Callable[[Path], None]) -> tuple[Reference, bool]:
         """Publish what `make` writes into a directory; see `publish`."""
@@ -201,6 +217,19 @@ def locked(path: Path, waiting_for: str) -> Iterator[None]:
             progress.message(f"waiting for another process that is {waiting_for}")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def locked_at_once(path: Path) -> Iterator[bool]:
+    """Hold the lock of `locked` if nobody else holds it; says whether it is held."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
 
 
 def _is_still(file: IO[bytes], path: Path) -> bool:
