@@ -19,7 +19,15 @@ from pathlib import Path
 from typing import Protocol
 
 from windlass.storage._local import LocalStore, locked, locked_at_once
-from windlass.storage._manifest import Manifest, Reference, StoredFile, check_name, describe_directory, describe_input
+from windlass.storage._manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    Reference,
+    StoredFile,
+    check_name,
+    describe_directory,
+    describe_input,
+)
 from windlass.storage._s3_settings import S3Settings
 from windlass.storage._s3_store import S3Store
 
@@ -193,25 +201,26 @@ class Workspace:
         """
         return self._store.list_files(prefix)
 
-    def remove_unused(self, name: str, since_s: float) -> bool:
+    def remove_unused(self, name: str, since_s: float, *, head: str = MANIFEST_NAME) -> bool:
         """Remove a folder below the root, unless somebody has made or used it since a time, or is about to.
 
-        Its manifest goes first, or on a local disk all of it at once, so that no reader sees a part. On one machine
-        this excludes whoever makes or takes a result. On an object store another machine may take it in the moment
-        between the look and the removal; its run then says that the result is gone, and makes it anew when it is run
-        again.
+        What readers look for goes first, so that none sees a part. On one machine this excludes whoever makes or takes
+        a result. On an object store another machine may take it in the moment between the look and the removal; its
+        run then says that the result is gone, and makes it anew when it is run again.
 
         Args:
             name: such as `steps/train/<key>`, `inputs/<digest>` or `work/train/<key>`.
-            since_s: seconds since 1970.
+            since_s: seconds since 1970; what was last used at just that time is removed.
+            head: the file without which the folder does not exist for readers.
 
         Returns:
             Whether it was removed.
         """
         lock = self.local / "locks" / f"{'-'.join(check_name(name).split('/')[-2:])}.lock"
         with locked_at_once(lock) as free:
-            if not free or any(file.modified_s >= since_s for file in self._store.list_files(f"{name}/")):
+            if not free or any(file.modified_s > since_s for file in self._store.list_files(f"{name}/")):
                 return False
-            unpublished = Reference(uri=f"{self.uri}/{name}", digest="unpublished")
-            self._store.remove(self._store.find(name) or unpublished)
+            reference = self._store.find(name) or Reference(uri=f"{self.uri}/{name}", digest="unpublished")
+            self._store.delete_document(f"{name}/{head}")
+            self._store.remove(reference)
         return True
