@@ -10,7 +10,6 @@ import errno
 import fcntl
 import os
 import shutil
-import stat
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -53,12 +52,11 @@ class LocalStore:
 
     def list_files(self, prefix: str) -> list[StoredFile]:
         found = []
-        for path in (self.root / check_name(prefix.rstrip("/"))).rglob("*"):
+        for path in _files_below(self.root / check_name(prefix.rstrip("/"))):
             with suppress(FileNotFoundError):  # it was removed since
                 status = path.lstat()
-                if not stat.S_ISDIR(status.st_mode):
-                    name = path.relative_to(self.root).as_posix()
-                    found.append(StoredFile(name=name, size_bytes=status.st_size, modified_s=status.st_mtime))
+                name = path.relative_to(self.root).as_posix()
+                found.append(StoredFile(name=name, size_bytes=status.st_size, modified_s=status.st_mtime))
         return found
 
     def make(self, name: str, make: Callable[[Path], None]) -> tuple[Reference, bool]:
@@ -144,7 +142,7 @@ class LocalStore:
     def list_documents(self, prefix: str) -> list[str]:
         base = self.root / check_name(prefix.rstrip("/")) if prefix else self.root
         parent = base if prefix.endswith("/") or not prefix else base.parent
-        names = (path.relative_to(self.root).as_posix() for path in parent.rglob("*") if path.is_file())
+        names = (path.relative_to(self.root).as_posix() for path in _files_below(parent) if path.is_file())
         return sorted(name for name in names if name.startswith(prefix))
 
     def delete_document(self, name: str) -> None:
@@ -230,6 +228,18 @@ def locked_at_once(path: Path) -> Iterator[bool]:
             yield False
         else:
             yield True
+
+
+def _files_below(directory: Path) -> Iterator[Path]:
+    """Files and links; folders that are removed meanwhile, by a step or by another process, are left out."""
+
+    def explain(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
+    for folder, _, names in os.walk(directory, onerror=explain):
+        for name in names:
+            yield Path(folder, name)
 
 
 def _is_still(file: IO[bytes], path: Path) -> bool:

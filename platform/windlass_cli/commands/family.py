@@ -117,9 +117,11 @@ def promote(
 
 
 def _promoted(promotion: Promotion) -> list[str]:
-    what = "is now" if promotion.created else "was already"
     name, number = promotion.model, promotion.version
-    lines = [f"{promotion.candidate} of the family of version {promotion.parent} {what} {name} version {number}"]
+    if promotion.created:
+        lines = [f"{promotion.candidate} of the family of version {promotion.parent} is now {name} version {number}"]
+    else:
+        lines = [f"{promotion.candidate} is {name} version {number} already"]
     if promotion.fits is False:
         lines.append(f"its run left it out: {promotion.reason}")
     if promotion.alias is not None:
