@@ -30,7 +30,7 @@ RECIPE = """\
 name: wine
 task: tabular-classification
 data: {source: "sklearn:wine"}
-train: {epochs: 400, num_workers: 1, global_batch_size: 32, early_stopping: {patience_epochs: 400}}
+train: {epochs: 60, num_workers: 1, global_batch_size: 32, early_stopping: {patience_epochs: 60}}
 """
 OLD_S = 30 * 86400.0
 
@@ -97,7 +97,7 @@ def test_a_killed_run_goes_on_while_what_is_old_is_removed_around_it(tmp_path: P
     with start(tmp_path, "run", "wine.yaml", "--step", "train") as process:
         while process.poll() is None:
             removed |= prune(workspace)
-            time.sleep(0.05)
+            time.sleep(0.3)
         _, errors = process.communicate()
         assert process.returncode == 0, errors
     assert removed == {f"runs/{old.run_id}", references(workspace, old)["train"]}, "no checkpoint, no data"
