@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Literal
+
 from rich.console import Console
 
+from windlass.evaluation.config import BudgetConfig
 from windlass.evaluation.documents import (
     EVALUATION_NAME,
     REPORT_HTML_NAME,
@@ -14,12 +18,24 @@ from windlass.evaluation.documents import (
     TestResult,
     Verdict,
 )
-from windlass.recipe.runs import RunRecord, StepResult, read_recipe, read_run
+from windlass.evaluation.limits import Figures
+from windlass.recipe.runs import RunRecord, read_recipe, read_run
 from windlass.registry.documents import REGISTRATION_NAME, Registration
 from windlass.schema import Section, format_size
 from windlass.storage import Workspace
 from windlass_cli.console import duration, figure, table
 from windlass_cli.defaults import DEFAULT_ROOT
+
+FigureName = Literal["latency_p50_ms", "latency_p95_ms", "latency_p99_ms", "rows_per_s", "energy_j", "price"]
+_FIGURES: dict[FigureName, tuple[str, Callable[[float], str]]] = {
+    "latency_p50_ms": ("p50, batch {batch_size}", lambda value: f"{value:.3f} ms"),
+    "latency_p95_ms": ("p95, batch {batch_size}", lambda value: f"{value:.3f} ms"),
+    "latency_p99_ms": ("p99, batch {batch_size}", lambda value: f"{value:.3f} ms"),
+    "rows_per_s": ("rows/s", lambda value: f"{value:,.0f}"),
+    "energy_j": ("J/1,000", lambda value: f"{value:.3g}"),
+    "price": ("price/1,000", lambda value: f"{value:.2g}"),
+}
+"""Heading and form of each figure at the budget's batch size."""
 
 
 class CandidateRow(Section):
@@ -29,10 +45,27 @@ class CandidateRow(Section):
     size_bytes: int
     metric: str
     quality: float
+    limited_quality: dict[str, float]
+    """Of the other metrics that the budget limits."""
+    latency_p50_ms: float
     latency_p95_ms: float
+    latency_p99_ms: float
+    rows_per_s: float
     memory_bytes: int
+    """The most while answering."""
+    energy_j: float
+    """For 1,000 rows."""
+    price: float | None
+    """For 1,000 rows; None without `evaluate.price_per_hour`."""
     fits: bool | None
     reason: str
+
+
+class BaselineRow(Section):
+    """A trivial model beside the candidates."""
+
+    name: str
+    quality: float
 
 
 class RunSummary(Section):
@@ -40,8 +73,13 @@ class RunSummary(Section):
 
     run: RunRecord
     batch_size: int
-    """At which `latency_p95_ms` was measured."""
+    """At which latencies, `rows_per_s`, energy and price were measured."""
+    columns: tuple[FigureName, ...]
+    """What the table shows of each candidate beside size, quality and memory: what the budget looks at."""
     candidates: tuple[CandidateRow, ...]
+    baselines: tuple[BaselineRow, ...]
+    notes: tuple[str, ...]
+    """To be read before the figures."""
     winner: str | None
     sentence: str | None
     test: tuple[TestResult, ...]
@@ -60,7 +98,9 @@ def summarize(workspace: Workspace, run_id: str, *, root: str) -> RunSummary:
     record = read_run(workspace, run_id)
     recipe = read_recipe(workspace, run_id).recipe
     results = {result.step: result for result in record.steps}
-    verdict = report = None
+    verdict = report = evaluation = None
+    if evaluated := results.get("evaluate"):
+        evaluation = Evaluation.read(workspace.fetch(evaluated.reference) / EVALUATION_NAME)
     if selected := results.get("select"):
         directory = workspace.fetch(selected.reference)
         verdict, report = Verdict.read(directory / VERDICT_NAME), str(directory / REPORT_HTML_NAME)
@@ -70,7 +110,10 @@ def summarize(workspace: Workspace, run_id: str, *, root: str) -> RunSummary:
     return RunSummary(
         run=record,
         batch_size=recipe.budget.batch_size,
-        candidates=_candidates(workspace, results, verdict, recipe.budget.batch_size),
+        columns=_columns(recipe.budget, priced=recipe.evaluate.price_per_hour is not None),
+        candidates=_candidates(evaluation, verdict, recipe.budget) if evaluation else (),
+        baselines=_baselines(evaluation) if evaluation else (),
+        notes=verdict.notes if verdict else (),
         winner=verdict.winner if verdict else None,
         sentence=verdict.sentence if verdict else None,
         test=verdict.test if verdict else (),
@@ -105,24 +148,40 @@ def _print_steps(console: Console, record: RunRecord) -> None:
 
 
 def _candidate_table(summary: RunSummary) -> object:
-    metric = summary.candidates[0].metric
+    first = summary.candidates[0]
+    figures = [_FIGURES[name] for name in summary.columns]
     rows = [
         (
             row.candidate,
             format_size(row.size_bytes),
             f"{row.quality:.4f}",
-            f"{row.latency_p95_ms:.3f} ms",
+            *(f"{value:.4f}" for value in row.limited_quality.values()),
+            *(shown(getattr(row, name)) for name, (_, shown) in zip(summary.columns, figures, strict=True)),
             format_size(row.memory_bytes),
             f"✓ {row.reason}" if row.candidate == summary.winner else row.reason,
         )
         for row in summary.candidates
     ]
-    headings = ("candidate", "size", metric, f"p95, batch {summary.batch_size}", "memory", "verdict")
-    return table(headings, rows, right=frozenset({1, 2, 3, 4}))
+    headings = (
+        "candidate",
+        "size",
+        first.metric,
+        *first.limited_quality,
+        *(heading.format(batch_size=summary.batch_size) for heading, _ in figures),
+        "memory",
+        "verdict",
+    )
+    absent = [""] * (len(headings) - 4)
+    rows += [
+        (f"({baseline.name})", "", f"{baseline.quality:.4f}", *absent, "a trivial model")
+        for baseline in summary.baselines
+    ]
+    return table(headings, rows, right=frozenset(range(1, len(headings) - 1)))
 
 
 def _lines(summary: RunSummary) -> list[str]:
-    lines = [summary.sentence] if summary.sentence else []
+    lines = [f"note: {note}" for note in summary.notes]
+    lines += [summary.sentence] if summary.sentence else []
     lines.append(f"run: {summary.run.run_id}, {summary.run.status}")
     if (registered := summary.registration) is not None:
         alias = f", alias {registered.alias}" if registered.alias else ", without alias"
@@ -143,28 +202,48 @@ def _next(registration: Registration | None, root: str, tracking_uri: str | None
     return (f"windlass serve {name}{options}", f"windlass predict {name} FILE.csv -o scores.parquet{options}")
 
 
-def _candidates(
-    workspace: Workspace, results: dict[str, StepResult], verdict: Verdict | None, batch_size: int
-) -> tuple[CandidateRow, ...]:
-    if (evaluated := results.get("evaluate")) is None:
-        return ()
-    evaluation = Evaluation.read(workspace.fetch(evaluated.reference) / EVALUATION_NAME)
+def _columns(budget: BudgetConfig, *, priced: bool) -> tuple[FigureName, ...]:
+    """The figures that the budget limits or aims at; the 95th percentile where it looks at no latency."""
+    wanted: dict[FigureName, bool] = {
+        "latency_p50_ms": budget.max_latency_p50_ms is not None or budget.objective == "latency",
+        "latency_p95_ms": budget.max_latency_p95_ms is not None,
+        "latency_p99_ms": budget.max_latency_p99_ms is not None,
+        "rows_per_s": budget.min_throughput is not None,
+        "energy_j": budget.max_energy is not None or budget.objective == "energy",
+        "price": priced,
+    }
+    wanted["latency_p95_ms"] |= not any(wanted[name] for name in ("latency_p50_ms", "latency_p99_ms"))
+    return tuple(name for name, shown in wanted.items() if shown)
+
+
+def _candidates(evaluation: Evaluation, verdict: Verdict | None, budget: BudgetConfig) -> tuple[CandidateRow, ...]:
     judged = {judgement.candidate: judgement for judgement in verdict.candidates} if verdict else {}
     return tuple(
-        _candidate(measurement, judged.get(measurement.candidate), batch_size)
-        for measurement in evaluation.measurements
+        _candidate(measurement, judged.get(measurement.candidate), budget) for measurement in evaluation.measurements
     )
 
 
-def _candidate(measurement: Measurement, judgement: CandidateVerdict | None, batch_size: int) -> CandidateRow:
-    p95_ms = next(latency.p95_ms for latency in measurement.latency if latency.batch_size == batch_size)
+def _candidate(measurement: Measurement, judgement: CandidateVerdict | None, budget: BudgetConfig) -> CandidateRow:
+    found = Figures(measurement, budget.batch_size)
+    points = {name: interval.point for name, interval in measurement.quality.items()}
     return CandidateRow(
         candidate=measurement.candidate,
         size_bytes=measurement.size_bytes,
         metric=measurement.metric,
-        quality=measurement.quality[measurement.metric].point,
-        latency_p95_ms=p95_ms,
-        memory_bytes=measurement.memory.total_bytes,
+        quality=points[measurement.metric],
+        limited_quality={name: points[name] for name in budget.metrics if name != measurement.metric},
+        latency_p50_ms=found.latency.p50_ms,
+        latency_p95_ms=found.latency.p95_ms,
+        latency_p99_ms=found.latency.p99_ms,
+        rows_per_s=found.latency.rows_per_s,
+        memory_bytes=measurement.memory.peak_bytes,
+        energy_j=found.joules,
+        price=found.consumption.price,
         fits=judgement.fits if judgement else None,
         reason=judgement.reason if judgement else "",
     )
+
+
+def _baselines(evaluation: Evaluation) -> tuple[BaselineRow, ...]:
+    metric = evaluation.measurements[0].metric
+    return tuple(BaselineRow(name=b.name, quality=b.quality[metric].point) for b in evaluation.baselines)

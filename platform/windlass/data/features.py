@@ -60,7 +60,7 @@ def encode(bundle: Bundle, split: SplitName) -> Encoded:
     for batch in bundle.batches(split, _ENCODE_ROWS):
         rows_here = slice(start, start + batch.num_rows)
         features[rows_here] = encode_batch(description, batch)
-        targets_N[rows_here] = _learned(description, targets(description, batch))
+        targets_N[rows_here] = learned_targets(description, batch)
         start += batch.num_rows
     return Encoded(features, targets_N)
 
@@ -87,6 +87,15 @@ def targets(description: DatasetDescription, batch: pa.RecordBatch | pa.Table) -
     column = _array(batch, name)
     dtype = np.int64 if description.target_kind == "class" else np.float64
     return np.asarray(column.to_numpy(zero_copy_only=False), dtype)
+
+
+def learned_targets(description: DatasetDescription, batch: pa.RecordBatch | pa.Table) -> NDArray[Any]:
+    """What is learned: int64 [B] class indices, or float32 [B] numbers with the target transform applied."""
+    values_B = targets(description, batch)
+    transform = description.target_transform
+    if transform is None:
+        return values_B
+    return np.asarray((values_B - transform.mean) / transform.scale, np.float32)
 
 
 def serving_inputs(description: DatasetDescription, batch: pa.RecordBatch | pa.Table) -> dict[str, NDArray[Any]]:
@@ -147,13 +156,6 @@ def _encode_category(transform: CategoryTransform, values: Any) -> NDArray[np.fl
     rows_B = np.flatnonzero(index_B < width)
     one_hot_BV[rows_B, index_B[rows_B]] = 1
     return one_hot_BV
-
-
-def _learned(description: DatasetDescription, values_B: NDArray[Any]) -> NDArray[Any]:
-    transform = description.target_transform
-    if transform is None:
-        return values_B
-    return np.asarray((values_B - transform.mean) / transform.scale, np.float32)
 
 
 def _array(batch: pa.RecordBatch | pa.Table, name: str) -> Any:

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -46,8 +46,11 @@ from windlass.data.tables import GUESS_ROWS, RawColumn, RawTable, Stored, TableF
 from windlass.progress import Tracker, message, track
 from windlass.schema import digest_of
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 _BATCH_ROWS = 50_000
-_STAGED = "staged"
+STAGED = "staged"
 _SOURCE = "source"
 _TRAIN = "train"
 
@@ -69,13 +72,13 @@ def prepare_table(
     table = read_layout(source)
     with (
         track("prepare", total=100, unit="%") as tracker,
-        _engine(output.parent, memory_limit_bytes, threads, tracker) as engine,
+        open_engine(output.parent, memory_limit_bytes, threads, tracker) as engine,
     ):
         engine.open(_SOURCE, table)
         sample = engine.rows(f"SELECT * FROM {_SOURCE} LIMIT {GUESS_ROWS}")
         plan = plan_columns(config, table, sample, target_kind)
-        engine.keep(_STAGED, program.staging(plan, _SOURCE))
-        dropped_rows = refuse_bad_rows(config, table, plan, engine, _SOURCE, _STAGED)
+        engine.keep(STAGED, program.staging(plan, _SOURCE))
+        dropped_rows = refuse_bad_rows(config, table, plan, engine, _SOURCE, STAGED)
         description = _Preparation(config, table, plan, engine, output, dropped_rows).run()
         tracker.update(100)
     description.write(output / DATASET_NAME)
@@ -83,7 +86,8 @@ def prepare_table(
 
 
 @contextmanager
-def _engine(beside: Path, memory_limit_bytes: int, threads: int, tracker: Tracker) -> Iterator[DuckDBEngine]:
+def open_engine(beside: Path, memory_limit_bytes: int, threads: int, tracker: Tracker) -> Iterator[DuckDBEngine]:
+    """An engine with room of its own in the directory `beside`, gone afterwards."""
     directory = Path(tempfile.mkdtemp(prefix="prepare-", dir=beside))
     try:
         engine = DuckDBEngine(directory, memory_limit_bytes=memory_limit_bytes, threads=threads, tracker=tracker)
@@ -111,11 +115,11 @@ class _Preparation:
         self.dropped_rows, self.warnings = dropped_rows, list[str]()
 
     def run(self) -> DatasetDescription:
-        rows = self.engine.rows(f"SELECT count(*) FROM {_STAGED} WHERE bad = 0")[0][0]
+        rows = self.engine.rows(f"SELECT count(*) FROM {STAGED} WHERE bad = 0")[0][0]
         if rows == 0:
             raise BadFileError(self.table.place, "has no rows that can be used; correct those that are left out")
-        names = class_names(self.engine, self.plan, _STAGED) if self.plan.target_kind == "class" else None
-        useless = useless_columns(self.engine, self.plan, _STAGED)
+        names = class_names(self.engine, self.plan, STAGED) if self.plan.target_kind == "class" else None
+        useless = useless_columns(self.engine, self.plan, STAGED)
         dropped = dict(self.plan.dropped) | useless
         features = [column for column in self.plan.features if column.name not in useless]
         if not features:
@@ -123,8 +127,8 @@ class _Preparation:
         for column, reason in dropped.items():
             if column not in self.config.drop:
                 message(f"column {column!r} is left out: {reason}")
-        split = split_expression(self.config.split, self.plan, self.engine, _STAGED)
-        divided = f"(SELECT *, {split} AS split FROM {_STAGED} WHERE bad = 0) AS divided"
+        split = split_expression(self.config.split, self.plan, self.engine, STAGED)
+        divided = f"(SELECT *, {split} AS split FROM {STAGED} WHERE bad = 0) AS divided"
         divided = self._without_duplicates(divided)
         self._check_leakage(features, divided, rows)
         writer, counts = self._write(features, divided, names)
@@ -188,10 +192,8 @@ class _Preparation:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        types = {"number": pa.float64(), "category": pa.string()}
-        fields = [(column.name, types[column.type]) for column in features]
-        schema = pa.schema([*fields, (self.plan.target.name, pa.float64() if names is None else pa.int64())])
-        target = "target" if names is None else _class_index(names)
+        schema = bundle_schema(features, self.plan.target.name, classes=names is not None)
+        target = "target" if names is None else class_index(names)
         selected = ", ".join(column.sql for column in features)
         # One order for every engine, thread and place of the source: it decides which rows share a training batch.
         query = f"SELECT {selected}, {target} AS target, split FROM {divided} ORDER BY digest"
@@ -225,13 +227,23 @@ class _Preparation:
         return transforms, fit_target(self.engine, fitted[-1], _TRAIN) if regression else None
 
     def _fingerprint(self) -> str:
-        figures: tuple[Any, ...] = self.engine.rows(program.fingerprint(_STAGED))[0]
+        figures: tuple[Any, ...] = self.engine.rows(program.fingerprint(STAGED))[0]
         columns = [[column.name, column.type] for column in self.plan.read]
         return digest_of(
             {"columns": columns, "rows": int(figures[0]), "limbs": [int(limb or 0) for limb in figures[1:]]}
         )
 
 
-def _class_index(names: tuple[str, ...]) -> str:
+def bundle_schema(features: Sequence[PlannedColumn], target: str, *, classes: bool) -> pa.Schema:
+    """How a table's shards store features and target."""
+    import pyarrow as pa
+
+    types = {"number": pa.float64(), "category": pa.string()}
+    fields = [(column.name, types[column.type]) for column in features]
+    return pa.schema([*fields, (target, pa.int64() if classes else pa.float64())])
+
+
+def class_index(names: tuple[str, ...]) -> str:
+    """SQL of the index of a staged row's target among the classes."""
     cases = " ".join(f"WHEN target = {program.quote(name)} THEN {index}" for index, name in enumerate(names))
     return f"CAST(CASE {cases} END AS BIGINT)"

@@ -1,36 +1,69 @@
-"""All candidates side by side, each against the uncompressed model."""
+"""All candidates side by side, each against the uncompressed model, and that one against trivial models."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from windlass.evaluation.baselines import read_baselines
+from windlass.evaluation.bootstrap import Bootstrap
 from windlass.evaluation.config import EvaluateConfig
-from windlass.evaluation.documents import MEASUREMENT_NAME, Comparison, Evaluation, Measurement
-from windlass.evaluation.quality import agreement, paired_drop, read_predictions
+from windlass.evaluation.cost import priced
+from windlass.evaluation.documents import MEASUREMENT_NAME, Baseline, Comparison, Evaluation, Measurement
+from windlass.evaluation.quality import Scored, agreement, flips, read_predictions
 from windlass.tasks import get_task
 
 
-def compare(directories: Sequence[Path], *, uncompressed: str, config: EvaluateConfig, task: str) -> Evaluation:
-    """Put measurements together, and compare each with that of `uncompressed` row by row.
+def compare(
+    directories: Sequence[Path],
+    *,
+    uncompressed: str,
+    config: EvaluateConfig,
+    task: str,
+    baselines: Path | None = None,
+) -> Evaluation:
+    """Put measurements together, price them, and compare each with that of `uncompressed` row by row.
 
     Args:
         directories: what `measure` wrote, all of the same split, `uncompressed` among them.
+        baselines: what `measure_baselines` wrote, of the same split; None to do without.
     """
     measured = {Measurement.read(directory / MEASUREMENT_NAME).candidate: directory for directory in directories}
-    predictions = {name: read_predictions(directory) for name, directory in measured.items()}
-    base, targets = predictions[uncompressed]
-    comparisons = [
-        Comparison(
-            candidate=name,
-            drop=paired_drop(get_task(task), base, answers, targets, config),
-            agreement=agreement(base, answers),
+    base, targets = read_predictions(measured[uncompressed])
+    bootstrap, kind = Bootstrap(len(targets), config), get_task(task)
+    scored_base = Scored(kind, base, targets, bootstrap)
+    comparisons = []
+    for name, directory in measured.items():
+        if name != uncompressed:
+            answers, _ = read_predictions(directory)
+            scored = Scored(kind, answers, targets, bootstrap)
+            comparisons.append(
+                Comparison(
+                    candidate=name,
+                    drop=scored_base.better_than(scored),
+                    agreement=agreement(base, answers),
+                    differences=scored.minus(scored_base),
+                    flips=flips(base, answers, targets),
+                )
+            )
+    trivial = []
+    for baseline in read_baselines(baselines) if baselines else ():
+        scored = Scored(kind, baseline.predictions, targets, bootstrap)
+        trivial.append(
+            Baseline(
+                name=baseline.name,
+                quality=scored.quality(),
+                train_rows=baseline.train_rows,
+                margin=scored_base.better_than(scored),
+            )
         )
-        for name, (answers, _) in predictions.items()
-        if name != uncompressed
-    ]
     return Evaluation(
         uncompressed=uncompressed,
-        measurements=tuple(Measurement.read(directory / MEASUREMENT_NAME) for directory in directories),
+        measurements=tuple(
+            priced(Measurement.read(directory / MEASUREMENT_NAME), config) for directory in measured.values()
+        ),
         comparisons=tuple(comparisons),
+        confidence=config.confidence,
+        baselines=tuple(trivial),
+        beats_baselines=all(baseline.margin.low > 0 for baseline in trivial) if trivial else None,
     )

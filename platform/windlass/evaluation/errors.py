@@ -33,3 +33,14 @@ class EmptySplitError(InvalidInputError):
     def __init__(self, split: str) -> None:
         super().__init__(f"the split {split} has no rows to measure candidates on; set data.split.{split} above 0")
         self.split = split
+
+
+class NotFiniteAnswersError(WindlassError):
+    """A model answers what is no number, so no metric has a value."""
+
+    def __init__(self, bad: int, rows: int) -> None:
+        super().__init__(
+            f"the model answers NaN, infinity or no probability at all to {bad} of {rows} rows; leave this candidate "
+            "out of compress.candidates, or train with a smaller train.learning_rate if it is the uncompressed one"
+        )
+        self.bad, self.rows = bad, rows

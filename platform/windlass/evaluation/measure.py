@@ -7,31 +7,51 @@ import importlib.util
 import json
 import os
 import platform
-import subprocess
-import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any
 
 import numpy as np
+import psutil
 
 from windlass.data.description import DatasetDescription, SplitName
 from windlass.errors import MissingExtraError
+from windlass.evaluation.bootstrap import Bootstrap
 from windlass.evaluation.config import EvaluateConfig
-from windlass.evaluation.documents import MEASUREMENT_NAME, PREDICTIONS_NAME, Latency, Measurement, Memory
-from windlass.evaluation.errors import EmptySplitError, MeasurementError
-from windlass.evaluation.inputs import write_inputs
-from windlass.evaluation.quality import mistakes, quality_with_intervals
+from windlass.evaluation.cost import compressed_bytes, graph_cost
+from windlass.evaluation.documents import (
+    MEASUREMENT_NAME,
+    PREDICTIONS_NAME,
+    Consumption,
+    Cost,
+    Energy,
+    Latency,
+    Measurement,
+    Memory,
+)
+from windlass.evaluation.energy import POWERCAP
+from windlass.evaluation.errors import EmptySplitError
+from windlass.evaluation.inputs import read_inputs, write_inputs
+from windlass.evaluation.quality import Scored, mistakes
+from windlass.evaluation.serving_process import ServingProcess, measure_memory
+from windlass.evaluation.timing import MIN_ROUNDS
 from windlass.progress import Tracker, message, track
 from windlass.storage import Reference
 from windlass.tasks import get_task
 from windlass.variants import open_variant
 from windlass.variants.config import ServeConfig
 
-BATCH_SIZES = (1, 32)
+BATCH_SIZES = (1, 8, 32)
+NOISY_SPREAD = 0.05
+"""Of the median over rounds: beyond it two measurements may well differ by more than 10 %."""
+NOISY_SHARE = 0.1
+"""Of all cores, taken by others meanwhile."""
+_RAPL_ERROR = 0.1
+"""Of the counter itself, idle power included (Khan et al., RAPL in Action, 2018)."""
 _SAMPLE_ROWS = 64
 _CHUNK_BYTES = 16_000_000
 
@@ -62,6 +82,7 @@ def measure(
     config: EvaluateConfig,
     serve: ServeConfig,
     split: SplitName = "validation",
+    timed: bool = True,
     preload: tuple[str, ...] = (),
 ) -> Measurement:
     """Write measurement.json and predictions.npz of one variant into `output`.
@@ -71,6 +92,7 @@ def measure(
     Args:
         variant: the variant's directory, published as `reference`.
         dataset: directory of the bundle whose `split` is answered.
+        timed: whether latencies and what follows from them are measured; a second split says nothing new of them.
         preload: modules that a serving process has loaded beside the model; they count in its memory.
 
     Raises:
@@ -89,27 +111,44 @@ def measure(
         folder = Path(temporary)
         request, targets = _prepare(folder, variant, dataset, split, config, serve, preload)
         bar.advance()
+        # Also while figures are worked out: that keeps cores busy too.
         with _alone_on_this_machine():
-            found = _observe(candidate, request, folder, serve.workers, bar)
+            found = _observe(candidate, request, folder, serve.workers, bar, timed=timed)
             np.savez_compressed(output / PREDICTIONS_NAME, predictions=found.predictions, targets=targets)
+            bootstrap = Bootstrap(len(targets), config)
+            files = [variant / name for name in open_variant(variant).files]
             measurement = Measurement(
                 candidate=candidate,
                 variant=reference,
                 rows=len(targets),
                 metric=get_task(task).metric,
-                quality=quality_with_intervals(get_task(task), found.predictions, targets, config),
-                size_bytes=sum((variant / name).stat().st_size for name in open_variant(variant).files),
+                quality=Scored(get_task(task), found.predictions, targets, bootstrap).quality(),
+                size_bytes=sum(path.stat().st_size for path in files),
                 latency=found.latency,
                 memory=found.memory,
                 batch_invariant=found.batch_invariant,
                 threads=serve.threads,
                 workers=serve.workers,
                 machine=machine(),
-                mistakes=mistakes(found.predictions, targets),
+                mistakes=mistakes(found.predictions, targets, bootstrap),
+                cost=_cost(files, read_inputs(folder / "sample.npz"), found),
+                noise=found.noise,
             )
             measurement.write(output / MEASUREMENT_NAME)
         bar.advance()
     return measurement
+
+
+def _cost(files: list[Path], sample: dict[str, Any], found: _Observed) -> Cost:
+    (model,) = files
+    parameters, nonzero_parameters, macs = graph_cost(model, {name: tensor[:1] for name, tensor in sample.items()})
+    return Cost(
+        compressed_bytes=compressed_bytes(files),
+        parameters=parameters,
+        nonzero_parameters=nonzero_parameters,
+        macs_per_row=macs,
+        per_1000_rows=found.consumption,
+    )
 
 
 @dataclass(frozen=True)
@@ -118,26 +157,87 @@ class _Observed:
 
     memory: Memory
     latency: tuple[Latency, ...]
+    consumption: tuple[Consumption, ...]
+    """Energy only where the processor counts it."""
+    noise: str | None
     batch_invariant: bool
     predictions: Any
     """Answers to every row of the split, [N, C] or [N]."""
 
 
-def _observe(candidate: str, request: Path, folder: Path, num_workers: int, bar: Tracker) -> _Observed:
+def _observe(candidate: str, request: Path, folder: Path, num_workers: int, bar: Tracker, *, timed: bool) -> _Observed:
     """Start the serving processes for their memory together, then ask the first one alone for the rest."""
     with ExitStack() as stack:
-        workers = [stack.enter_context(_Process(candidate, request)) for _ in range(num_workers)]
-        memory = _measure_memory(workers)
+        workers = [stack.enter_context(ServingProcess(candidate, request)) for _ in range(num_workers)]
+        memory = measure_memory(workers)
         bar.advance()
         for idle in workers[1:]:
             idle.stop()
-        latency = workers[0].ask("time")["latency"]
+        latency, consumption, noise = _time(workers[0]) if timed else ((), (), None)
         bar.advance()
         invariant = workers[0].ask("invariance")["invariant"]
         workers[0].ask("predict")
         predictions = np.load(folder / "answers.npy", allow_pickle=False)
         bar.advance()
-    return _Observed(memory, tuple(Latency(**figures) for figures in latency), invariant, predictions)
+    return _Observed(memory, latency, consumption, noise, invariant, predictions)
+
+
+def _time(worker: ServingProcess) -> tuple[tuple[Latency, ...], tuple[Consumption, ...], str | None]:
+    """Latencies and what they took, and what is to be said of others who used the machine meanwhile."""
+    start_s, start_busy_s = time.monotonic(), _busy_s()
+    answer = worker.ask("time")
+    wall_s = time.monotonic() - start_s
+    own_s = max(answer["cpu_s"], 1e-6)
+    others_s = max(0.0, _busy_s() - start_busy_s - own_s)
+    timings = answer["timings"]
+    latency = tuple(Latency(**timing["latency"]) for timing in timings)
+    error = _RAPL_ERROR + others_s / own_s
+    consumption = tuple(
+        Consumption(
+            batch_size=timing["latency"]["batch_size"],
+            cpu_s=timing["cpu_s"],
+            energy=None
+            if timing["joules"] is None
+            else Energy(joules=timing["joules"], method="rapl", relative_error=error),
+        )
+        for timing in timings
+    )
+    settled = all(timing["settled"] for timing in timings)
+    return latency, consumption, describe_noise(latency, others_s / wall_s, psutil.cpu_count() or 1, settled=settled)
+
+
+def _busy_s() -> float:
+    """Seconds that all cores of this machine have worked so far, also those that a hypervisor took away."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
+
+
+def describe_noise(latency: Sequence[Latency], others_cores: float, cores: int, *, settled: bool) -> str | None:
+    """A sentence where two measurements of the same candidate may well differ by more than 10 %, else None.
+
+    Args:
+        others_cores: cores that other processes kept busy meanwhile.
+        settled: whether the calls of each batch size had become as long as the next ones during warm-up.
+    """
+    problems = []
+    spreads = [(timed.spread, "p50", timed) for timed in latency] + [
+        (timed.p95_spread, "p95", timed) for timed in latency
+    ]
+    worst, quantile, timed = max(spreads, key=lambda item: item[0])
+    if worst > NOISY_SPREAD:
+        problems.append(
+            f"after {timed.rounds} rounds {quantile} at batch {timed.batch_size} is known to {worst:.0%} to either side"
+        )
+    fewest = min(timed.rounds for timed in latency)
+    if fewest < MIN_ROUNDS:
+        problems.append(f"only {fewest} rounds fitted into evaluate.latency_seconds, six are needed")
+    if others_cores > NOISY_SHARE * cores:
+        problems.append(f"other processes kept {others_cores:.1f} of {cores} cores busy")
+    if not settled:
+        problems.append("calls were still changing when the time for warm-up was over")
+    if not problems:
+        return None
+    return f"The machine was too noisy for its latencies to be trusted within 10 %: {'; '.join(problems)}."
 
 
 def _prepare(
@@ -161,6 +261,7 @@ def _prepare(
         "workers": serve.workers,
         "batch_sizes": BATCH_SIZES,
         "latency_seconds": config.latency_seconds,
+        "powercap": str(POWERCAP),
         "preload": preload,
     }
     request.write_text(json.dumps(document), encoding="utf-8")
@@ -177,7 +278,7 @@ def _write_inputs(folder: Path, dataset: Path, split: SplitName) -> tuple[list[s
         raise EmptySplitError(split)
     names: list[str] = []
     found: list[Any] = []
-    for batch in bundle.batches(split, _chunk_rows(description)):
+    for batch in bundle.batches(split, chunk_rows(description)):
         inputs = serving_inputs(description, batch)
         if not names:
             write_inputs(folder / "sample.npz", {name: tensor[:_SAMPLE_ROWS] for name, tensor in inputs.items()})
@@ -187,7 +288,8 @@ def _write_inputs(folder: Path, dataset: Path, split: SplitName) -> tuple[list[s
     return names, np.concatenate(found)
 
 
-def _chunk_rows(description: DatasetDescription) -> int:
+def chunk_rows(description: DatasetDescription) -> int:
+    """Rows that take about 16 MB as a caller sends them."""
     row_bytes = int(np.prod(description.image_shape)) if description.image_shape else 32 * len(description.columns)
     return max(1, _CHUNK_BYTES // row_bytes)
 
@@ -206,78 +308,3 @@ def _alone_on_this_machine() -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-class _Process:
-    """A measuring process that answers one command at a time."""
-
-    def __init__(self, candidate: str, request: Path) -> None:
-        self._candidate = candidate
-        self._stderr = (request.parent / f"stderr-{os.urandom(4).hex()}").open("w+b")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "windlass.evaluation.worker", str(request)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-        )
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def ask(self, command: str) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
-            self._process.stdin.write(f"{command}\n".encode())
-            self._process.stdin.flush()
-            line = self._process.stdout.readline()
-        except BrokenPipeError:
-            line = b""
-        if not line:
-            returncode = self._process.wait()
-            self._stderr.seek(0)
-            raise MeasurementError(self._candidate, returncode, self._stderr.read().decode(errors="replace"))
-        reply: dict[str, Any] = json.loads(line)
-        return reply
-
-    def stop(self) -> None:
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout, self._stderr):
-            if pipe is not None:
-                pipe.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-
-def _measure_memory(workers: Sequence[_Process]) -> Memory:
-    """Of all serving processes together, before and after the model: shared pages count once among them."""
-    for worker in workers:
-        worker.ask("start")
-    interpreter_bytes, _ = _memory_of(workers)
-    for worker in workers:
-        worker.ask("load")
-    total_bytes, method = _memory_of(workers)
-    return Memory(total_bytes=total_bytes, interpreter_bytes=interpreter_bytes, method=method)
-
-
-def _memory_of(workers: Sequence[_Process]) -> tuple[int, Literal["pss", "rss"]]:
-    """The sum over the processes: PSS from Linux, RSS elsewhere, which counts shared pages in each of them."""
-    rollups = [Path(f"/proc/{worker.pid}/smaps_rollup") for worker in workers]
-    if all(rollup.is_file() for rollup in rollups):
-        return sum(_pss_bytes(rollup) for rollup in rollups), "pss"
-    import psutil
-
-    return sum(psutil.Process(worker.pid).memory_info().rss for worker in workers), "rss"
-
-
-def _pss_bytes(rollup: Path) -> int:
-    for line in rollup.read_text(encoding="ascii").splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024
-    raise AssertionError(f"{rollup} has no line Pss")

@@ -1,71 +1,62 @@
-"""The budget applied: the smallest candidate inside it wins, and every other one is told why not and by how much."""
+"""The budget applied: the best candidate inside it wins, and every other one is told why not and by how much."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from windlass.errors import EXIT_OVER_BUDGET, EXIT_TEST_OVER_BUDGET
-from windlass.evaluation.config import BudgetConfig, EvaluateConfig
+from windlass.evaluation.bootstrap import Bootstrap
+from windlass.evaluation.config import BudgetConfig, EvaluateConfig, Objective
 from windlass.evaluation.documents import (
     MEASUREMENT_NAME,
+    BudgetChange,
     CandidateVerdict,
     Evaluation,
     Interval,
-    Latency,
     Measurement,
     Miss,
     TestResult,
     Verdict,
 )
-from windlass.evaluation.quality import paired_drop, read_predictions
-from windlass.schema import format_size
+from windlass.evaluation.limits import NO_DROP, Figures, Limit, Unit, limits_of, misses_of, shown, widening_for
+from windlass.evaluation.quality import Scored, read_predictions
 from windlass.tasks import get_task
-
-_ROUNDING = 1e-9
-"""0.99 - 0.98 is more than 0.01 in binary; nobody shall lose by that."""
 
 
 @dataclass(frozen=True)
-class _Limit:
-    """How a limit of the budget is spoken of, and what counts as one whole in its unit."""
+class _Goal:
+    """What the winner has least of, and the words for it."""
 
-    label: str
-    unit: str
-    lower_bound: bool = False
-
-    def shown(self, value: float) -> str:
-        if self.unit == "bytes":
-            return format_size(value)
-        return f"{value:.3g} ms" if self.unit == "ms" else f"{value:.4f}"
-
-    def excess(self, miss: Miss) -> float:
-        return miss.allowed - miss.measured if self.lower_bound else miss.measured - miss.allowed
-
-    def relative_excess(self, miss: Miss) -> float:
-        """For comparing misses of different limits; quality is counted in hundredths where nothing is allowed."""
-        return self.excess(miss) / max(abs(miss.allowed), 0.01)
-
-    def enough(self, miss: Miss) -> str:
-        """The nearest round value of the limit that this measurement keeps, as a recipe writes it."""
-        if self.unit == "bytes":
-            for unit, factor in (("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):
-                if miss.measured >= factor:
-                    return f"{_round_up(miss.measured / factor):g}{unit}"
-        if self.lower_bound:
-            return f"{math.floor(miss.measured * 1000) / 1000:g}"
-        return f"{_round_up(miss.measured):g}"
+    of: Callable[[Figures], float]
+    unit: Unit
+    best: str
+    """… it is `best` of the candidates inside the budget."""
+    worse: str
+    """… fits, but `worse` than the winner …"""
+    whole: str
+    """… 3.0 times `whole`."""
+    equal: str
+    """… fits and is as `equal` as the winner …"""
 
 
-_LIMITS = {
-    "max_quality_drop": _Limit("drop", "quality"),
-    "min_quality": _Limit("quality", "quality", lower_bound=True),
-    "max_size": _Limit("size", "bytes"),
-    "max_latency_p50_ms": _Limit("p50 latency", "ms"),
-    "max_latency_p95_ms": _Limit("p95 latency", "ms"),
-    "max_memory": _Limit("memory", "bytes"),
+_GOALS: Mapping[Objective, _Goal] = {
+    "size": _Goal(
+        lambda f: f.measurement.size_bytes, "bytes", "the smallest", "is {by} larger than", "its size", "small"
+    ),
+    "latency": _Goal(lambda f: f.latency.p50_ms, "ms", "the fastest", "is {by} slower than", "its latency", "fast"),
+    "memory": _Goal(
+        lambda f: f.measurement.memory.peak_bytes,
+        "bytes",
+        "the leanest",
+        "takes {by} more memory than",
+        "as much",
+        "lean",
+    ),
+    "energy": _Goal(
+        lambda f: f.joules, "J", "the thriftiest", "takes {by} more for 1,000 rows than", "as much", "thrifty"
+    ),
 }
 
 
@@ -74,35 +65,50 @@ def select_candidate(evaluation: Evaluation, budget: BudgetConfig, *, task: str)
 
     Returns:
         A verdict without test results: exit code 0 and a winner, or exit code 3 and none.
+
+    Raises:
+        UndefinedMetricError: the budget limits a metric that has no value on validation.
     """
-    drops = {comparison.candidate: comparison.drop.point for comparison in evaluation.comparisons}
-    misses = {
-        measurement.candidate: _misses(measurement, drops.get(measurement.candidate, 0.0), budget)
+    drops = {comparison.candidate: comparison.drop for comparison in evaluation.comparisons}
+    candidates = {
+        measurement.candidate: Figures(measurement, budget.batch_size, drops.get(measurement.candidate, NO_DROP))
         for measurement in evaluation.measurements
     }
-    fitting = [measurement for measurement in evaluation.measurements if not misses[measurement.candidate]]
+    uncompressed = candidates[evaluation.uncompressed].measurement
+    limits = limits_of(budget, uncompressed.quality[uncompressed.metric].point)
+    widening = widening_for(budget.confidence, evaluation.confidence)
+    misses = {name: misses_of(figures, limits, widening) for name, figures in candidates.items()}
+    fitting = {name: figures for name, figures in candidates.items() if not misses[name]}
+    by_key = {limit.key: limit for limit in limits}
+    notes = _doubts_about_training(evaluation)
     if not fitting:
-        return _nobody_fits(evaluation, budget, misses, task)
-    winner = min(fitting, key=lambda m: (m.size_bytes, _latency(m, budget).p50_ms))
-    sentence = f"{winner.candidate} was chosen: with {format_size(winner.size_bytes)} it is {_rank(fitting)}."
+        return _nobody_fits(misses, by_key, notes, task)
+    goal = _GOALS[budget.objective]
+    winner = min(fitting, key=lambda name: (goal.of(fitting[name]), fitting[name].latency.p50_ms))
+    of_how_many = f"{goal.best} of the {len(fitting)} candidates" if len(fitting) > 1 else "the only candidate"
+    sentence = (
+        f"{winner} was chosen: with {shown(goal.of(fitting[winner]), goal.unit)} it is {of_how_many} inside the budget."
+    )
+    noise = fitting[winner].measurement.noise
     return Verdict(
         exit_code=0,
         sentence=sentence,
-        winner=winner.candidate,
+        winner=winner,
         candidates=tuple(
             CandidateVerdict(
-                candidate=measurement.candidate,
-                fits=not misses[measurement.candidate],
-                misses=misses[measurement.candidate],
+                candidate=name,
+                fits=not misses[name],
+                misses=misses[name],
                 reason=sentence
-                if measurement is winner
-                else _reason(measurement, misses[measurement.candidate], winner, budget),
+                if name == winner
+                else _outside(name, misses[name], by_key) or _beaten(name, figures, winner, fitting[winner], goal),
             )
-            for measurement in evaluation.measurements
+            for name, figures in candidates.items()
         ),
         test=(),
         test_drop=None,
         test_reads=0,
+        notes=(*notes, *([f"{winner}: {noise}"] if noise else [])),
     )
 
 
@@ -130,126 +136,100 @@ def judge_test(
     assert verdict.winner is not None
     chosen = by_name[verdict.winner]
     uncompressed = next((path for name, path in by_name.items() if name != verdict.winner), chosen)
-    answers, targets = read_predictions(chosen)
-    base, _ = read_predictions(uncompressed)
-    drop = paired_drop(get_task(task), base, answers, targets, config)
-    quality = measurements[chosen].quality[get_task(task).metric]
-    problem = _beyond(drop, quality, budget)
+    drop = _drop(uncompressed, chosen, task, config)
+    base = measurements[uncompressed].quality[get_task(task).metric]
+    problems = _beyond_on_test(Figures(measurements[chosen], budget.batch_size, drop), limits_of(budget, base.point))
     results = [
         TestResult(candidate=m.candidate, rows=m.rows, quality=m.quality, mistakes=m.mistakes)
         for m in measurements.values()
     ]
     update: dict[str, object] = {"test": tuple(results), "test_drop": drop, "test_reads": reads}
-    if problem is not None:
-        sentence = f"{verdict.sentence} But on test {problem}: it is registered without alias."
+    if problems:
+        sentence = f"{verdict.sentence} But on test {'; '.join(problems)}: it is registered without alias."
         update |= {"exit_code": EXIT_TEST_OVER_BUDGET, "sentence": sentence}
     return verdict.model_copy(update=update)
 
 
-def _beyond(drop: Interval, quality: Interval, budget: BudgetConfig) -> str | None:
-    if budget.max_quality_drop is not None and drop.low > budget.max_quality_drop + _ROUNDING:
-        return f"its drop is {_interval(drop)}, wholly above the limit of {budget.max_quality_drop:g}"
-    if budget.min_quality is not None and quality.high < budget.min_quality - _ROUNDING:
-        return f"its quality is {_interval(quality)}, wholly below the limit of {budget.min_quality:g}"
-    return None
+def _drop(uncompressed: Path, chosen: Path, task: str, config: EvaluateConfig) -> Interval:
+    """By how much the chosen one is worse in the main metric, paired by row."""
+    base, targets = read_predictions(uncompressed)
+    answers, _ = read_predictions(chosen)
+    bootstrap = Bootstrap(len(targets), config)
+    before, after = (Scored(get_task(task), predictions, targets, bootstrap) for predictions in (base, answers))
+    return before.better_than(after)
 
 
-def _interval(interval: Interval) -> str:
-    return f"{interval.point:.4f} ({interval.low:.4f} to {interval.high:.4f})"
+def _beyond_on_test(figures: Figures, limits: Sequence[Limit]) -> list[str]:
+    problems = []
+    for limit in limits:
+        interval = limit.of(figures) if limit.unit == "quality" else None
+        if isinstance(interval, Interval) and limit.wholly_beyond(interval):
+            side = "below" if limit.lower else "above"
+            problems.append(
+                f"its {limit.label} is {interval.point:.4f} ({interval.low:.4f} to {interval.high:.4f}), "
+                f"wholly {side} the limit of {limit.allowed:.4g}"
+            )
+    return problems
 
 
-def _latency(measurement: Measurement, budget: BudgetConfig) -> Latency:
-    return next(latency for latency in measurement.latency if latency.batch_size == budget.batch_size)
+def _doubts_about_training(evaluation: Evaluation) -> tuple[str, ...]:
+    """The trivial model that the uncompressed one beats by least, if it does not surely beat it."""
+    if evaluation.beats_baselines is not False:
+        return ()
+    metric = evaluation.measurements[0].metric
+    best = min(evaluation.baselines, key=lambda baseline: baseline.margin.low)
+    quality = {m.candidate: m.quality[m.metric].point for m in evaluation.measurements}[evaluation.uncompressed]
+    relation = "is worse than" if best.margin.high < 0 else "is not surely better than"
+    return (
+        f"{evaluation.uncompressed} {relation} a trivial model ({best.name}): {metric} {quality:.4f} against "
+        f"{best.quality[metric].point:.4f}, better by {best.margin.point:.4f} ({best.margin.low:.4f} to "
+        f"{best.margin.high:.4f}).",
+    )
 
 
-def _misses(measurement: Measurement, drop: float, budget: BudgetConfig) -> tuple[Miss, ...]:
-    latency = _latency(measurement, budget)
-    measured = {
-        "max_quality_drop": drop,
-        "min_quality": measurement.quality[measurement.metric].point,
-        "max_size": measurement.size_bytes,
-        "max_latency_p50_ms": latency.p50_ms,
-        "max_latency_p95_ms": latency.p95_ms,
-        "max_memory": measurement.memory.total_bytes,
-    }
-    allowed = {name: getattr(budget, name) for name in _LIMITS}
-    found = [
-        Miss(limit=name, allowed=allowed[name], measured=measured[name])
-        for name in _LIMITS
-        if allowed[name] is not None
-    ]
-    return tuple(miss for miss in found if _LIMITS[miss.limit].excess(miss) > _ROUNDING * max(1.0, abs(miss.allowed)))
+def _outside(name: str, misses: Sequence[Miss], limits: Mapping[str, Limit]) -> str:
+    """Why a candidate is outside the budget; empty if it is inside."""
+    told = "; ".join(limits[miss.limit].told(miss) for miss in misses)
+    return f"{name} is outside the budget: {told}." if misses else ""
 
 
-def _rank(fitting: Sequence[Measurement]) -> str:
-    if len(fitting) == 1:
-        return "the only candidate inside the budget"
-    return f"the smallest of the {len(fitting)} candidates inside the budget"
-
-
-def _reason(measurement: Measurement, misses: Sequence[Miss], winner: Measurement, budget: BudgetConfig) -> str:
-    if misses:
-        return f"{measurement.candidate} is outside the budget: {_told(misses)}."
-    larger = measurement.size_bytes - winner.size_bytes
-    if larger:
-        times = measurement.size_bytes / winner.size_bytes
-        return (
-            f"{measurement.candidate} fits, but is {format_size(larger)} larger than {winner.candidate}, "
-            f"{times:.1f} times its size."
-        )
-    slower_ms = _latency(measurement, budget).p50_ms - _latency(winner, budget).p50_ms
-    return f"{measurement.candidate} fits and is as small as {winner.candidate}, but {slower_ms:.3g} ms slower."
-
-
-def _told(misses: Sequence[Miss]) -> str:
-    parts = []
-    for miss in misses:
-        limit = _LIMITS[miss.limit]
-        side = "below the least" if limit.lower_bound else "over the most"
-        by = limit.shown(limit.excess(miss))
-        parts.append(f"{limit.label} {limit.shown(miss.measured)} is {by} {side} allowed {limit.shown(miss.allowed)}")
-    return "; ".join(parts)
+def _beaten(name: str, figures: Figures, winner: str, best: Figures, goal: _Goal) -> str:
+    more = goal.of(figures) - goal.of(best)
+    if more:
+        times = goal.of(figures) / goal.of(best)
+        worse = goal.worse.format(by=shown(more, goal.unit))
+        return f"{name} fits, but {worse} {winner}, {times:.1f} times {goal.whole}."
+    slower_ms = figures.latency.p50_ms - best.latency.p50_ms
+    return f"{name} fits and is as {goal.equal} as {winner}, but {slower_ms:.3g} ms slower."
 
 
 def _nobody_fits(
-    evaluation: Evaluation, budget: BudgetConfig, misses: dict[str, tuple[Miss, ...]], task: str
+    misses: Mapping[str, tuple[Miss, ...]], limits: Mapping[str, Limit], notes: tuple[str, ...], task: str
 ) -> Verdict:
-    sentence = f"No candidate is inside the budget, nothing was registered. {_cheapest_change(misses, task)}"
+    def distance(name: str) -> tuple[int, float]:
+        return len(misses[name]), max(limits[miss.limit].relative_excess(miss) for miss in misses[name])
+
+    nearest = sorted(misses, key=distance)
+    missed = misses[nearest[0]]
+    settings = {f"budget.{miss.limit}": limits[miss.limit].enough(miss) for miss in missed}
+    change = " and ".join(f"{key}={value}" for key, value in settings.items())
+    train = any(limits[miss.limit].unit == "quality" for miss in missed)
     return Verdict(
         exit_code=EXIT_OVER_BUDGET,
-        sentence=sentence,
+        sentence=(
+            "No candidate is inside the budget, nothing was registered. "
+            f"The smallest change that lets one in: {change}, then {nearest[0]} fits."
+            + (f" More training may also raise its {get_task(task).metric}." if train else "")
+        ),
         winner=None,
         candidates=tuple(
-            CandidateVerdict(
-                candidate=measurement.candidate,
-                fits=False,
-                misses=misses[measurement.candidate],
-                reason=_reason(measurement, misses[measurement.candidate], measurement, budget),
-            )
-            for measurement in evaluation.measurements
+            CandidateVerdict(candidate=name, fits=False, misses=missed, reason=_outside(name, missed, limits))
+            for name, missed in misses.items()
         ),
         test=(),
         test_drop=None,
         test_reads=0,
+        notes=notes,
+        nearest=tuple(nearest),
+        change=BudgetChange(candidate=nearest[0], settings=settings),
     )
-
-
-def _cheapest_change(misses: dict[str, tuple[Miss, ...]], task: str) -> str:
-    """What would have to change: one limit if that is enough for somebody, else all limits of the closest one."""
-
-    def cost(item: tuple[str, tuple[Miss, ...]]) -> tuple[int, float]:
-        return len(item[1]), max(_LIMITS[miss.limit].relative_excess(miss) for miss in item[1])
-
-    candidate, missed = min(misses.items(), key=cost)
-    changes = " and ".join(f"budget.{miss.limit}={_LIMITS[miss.limit].enough(miss)}" for miss in missed)
-    quality = any(miss.limit in ("min_quality", "max_quality_drop") for miss in missed)
-    train = f" More training may also raise its {get_task(task).metric}." if quality else ""
-    return f"The smallest change that lets one in: {changes}, then {candidate} fits.{train}"
-
-
-def _round_up(value: float) -> float:
-    """To two digits, upwards: 0.0123 becomes 0.013, 61.2 becomes 62."""
-    if value <= 0:
-        return 0.0
-    step = 10.0 ** (math.floor(math.log10(value)) - 1)
-    return math.ceil(value / step - 1e-9) * step

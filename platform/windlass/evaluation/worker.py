@@ -17,16 +17,16 @@ from typing import Any
 
 import numpy as np
 
+from windlass.evaluation.energy import EnergyCounter
 from windlass.evaluation.inputs import read_inputs
+from windlass.evaluation.timing import Call, time_batches, warm_up
 from windlass.variants import open_variant
 from windlass.variants.engines import Engine, load_engine
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Inputs = dict[str, Array]
 
-_WARM_UP_RUNS = 20
-_WARM_UP_S = 0.2
-_MIN_RUNS = 20
+_FIRST_ANSWERS_S = 0.2
 _DISTINCT_BATCHES = 64
 _BATCH_SIZES_BESIDE_OUTLIER = (2, 8, 32)
 
@@ -41,27 +41,27 @@ class Worker:
             importlib.import_module(name)
 
     def load(self) -> dict[str, Any]:
-        """Load the variant and answer at every batch size, so that memory is what it stays at."""
+        """Load the variant and answer at every batch size, so that memory is what it stays at.
+
+        The peak that Linux keeps in VmHWM starts again after loading: what it then shows is that of answering.
+        """
         variant = open_variant(self.directory)
         workers = self.request["workers"]
         self.engine: Engine = load_engine(self.directory, variant, self.request["threads"], workers=workers)
         self.sample = read_inputs(Path(self.request["sample"]))
+        gc.collect()
+        _forget_peak_memory()
         for batch_size in self.request["batch_sizes"]:
-            batches = _batches(self.sample, batch_size)
-            _run_for(self.engine, batches, _WARM_UP_S, _WARM_UP_RUNS)
+            warm_up(self._call(batch_size), _FIRST_ANSWERS_S)
         gc.collect()
         return {"modules": sorted(name for name in sys.modules if "." not in name)}
 
     def time(self) -> dict[str, Any]:
-        """Milliseconds of one call at each batch size."""
-        found = []
-        for batch_size in self.request["batch_sizes"]:
-            batches = _batches(self.sample, batch_size)
-            _run_for(self.engine, batches, _WARM_UP_S, _WARM_UP_RUNS)
-            runs_ms = np.array(_run_for(self.engine, batches, self.request["latency_seconds"], _MIN_RUNS)) / 1e6
-            p50, p95, p99 = np.quantile(runs_ms, [0.5, 0.95, 0.99]).tolist()
-            found.append({"batch_size": batch_size, "p50_ms": p50, "p95_ms": p95, "p99_ms": p99, "runs": len(runs_ms)})
-        return {"latency": found}
+        """What calls take at each batch size, and the processor time of all of this."""
+        calls = {size: self._call(size) for size in self.request["batch_sizes"]}
+        counter, start_cpu_s = EnergyCounter(Path(self.request["powercap"])), time.process_time()
+        timers = time_batches(calls, counter, self.request["latency_seconds"])
+        return {"timings": [timer.result() for timer in timers], "cpu_s": time.process_time() - start_cpu_s}
 
     def predict(self) -> dict[str, Any]:
         """Answer every row of the split, in batches as served; the answers go to a file."""
@@ -87,6 +87,14 @@ class Worker:
                     return {"invariant": False}
         return {"invariant": True}
 
+    def _call(self, batch_size: int) -> Call:
+        batches = _batches(self.sample, batch_size)
+
+        def call(number: int) -> None:
+            self.engine.predict(batches[number % len(batches)])
+
+        return call
+
     def _answer(self, inputs: Inputs) -> Array:
         return next(iter(self.engine.predict(inputs).values()))
 
@@ -104,16 +112,10 @@ def _batches(sample: Inputs, batch_size: int) -> list[Inputs]:
     ][:_DISTINCT_BATCHES]
 
 
-def _run_for(engine: Engine, batches: list[Inputs], seconds: float, min_runs: int) -> list[int]:
-    """Nanoseconds of each call, for so long and at least so many."""
-    taken_ns: list[int] = []
-    end_ns = time.perf_counter_ns() + int(seconds * 1e9)
-    while len(taken_ns) < min_runs or time.perf_counter_ns() < end_ns:
-        inputs = batches[len(taken_ns) % len(batches)]
-        start_ns = time.perf_counter_ns()
-        engine.predict(inputs)
-        taken_ns.append(time.perf_counter_ns() - start_ns)
-    return taken_ns
+def _forget_peak_memory() -> None:
+    clear_refs = Path("/proc/self/clear_refs")
+    if clear_refs.exists():
+        clear_refs.write_text("5", encoding="ascii")
 
 
 def _outlier(tensor: Array) -> Array:

@@ -14,7 +14,7 @@ from windlass.schema import digest_of
 _PACKAGES_READ: Mapping[str, tuple[str, ...]] = {
     "prepare": ("data", "variants"),
     "train": ("training", "tasks", "models", "data"),
-    "compress": ("compression", "tasks", "models", "data", "variants"),
+    "compress": ("compression", "training", "tasks", "models", "data", "variants"),
     "evaluate": ("evaluation", "tasks", "data", "variants"),
     "select": ("evaluation", "tasks", "data", "variants"),
     "register": ("registry", "variants"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -153,19 +154,14 @@ def _explain(path: str, location: list[str | int], detail: Any) -> str:
 
 def _keys_at(location: list[str | int]) -> list[str]:
     model: type[BaseModel] | None = Recipe
+    named_by_user = False
     for part in location:
-        model = (
-            next(
-                (
-                    _section_in(field.annotation)
-                    for name, field in model.model_fields.items()
-                    if part in (name, field.alias)
-                ),
-                None,
-            )
-            if model
-            else None
-        )
+        if named_by_user:  # the name of a metric: what lies below is the section that the mapping holds
+            named_by_user = False
+            continue
+        field = next((f for name, f in model.model_fields.items() if part in (name, f.alias)), None) if model else None
+        model = _section_in(field.annotation) if field else None
+        named_by_user = field is not None and typing.get_origin(field.annotation) is dict
     return [field.alias or name for name, field in model.model_fields.items()] if model else []
 
 

@@ -3,8 +3,11 @@
 Needed is what these refer to, directly or through each other: runs in progress, the newest runs, and the runs whose
 versions an alias names. Beside that everything stays that was made or used
 
-- within the last hour, or since a run that is kept and has not succeeded began: such a run may take any result that it
-  finds, and writes down which ones only when a step has ended;
+- within the last hour;
+- since a run that is kept and has not succeeded began: it may take any result that it finds, and writes down which ones
+  only when a step has ended;
+- last while a run was at work that is kept: steps also make what their results do not name, such as a network between
+  two others;
 - within the last day, of inputs: a run is opened when all of its own are uploaded;
 - within the last week, of unfinished work: the command that left it may be typed again.
 
@@ -16,6 +19,7 @@ MLflow's runs, versions and artifacts are never touched, nor how often a test sp
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
@@ -32,7 +36,10 @@ _SAFE_AGES_S = {INPUTS: _DAY_S, UNFINISHED: 7 * _DAY_S}
 """Of other kinds it is `SAFE_AGE_S`."""
 _DEPTH = {"steps": 3, "inputs": 2, "runs": 2, "jobs": 3, "work": 3, "outgoing": 4}
 """How many parts the name of a folder has that is removed as a whole, by its first part."""
-_ORDER = (RUNS, "register", "select", "evaluate", "compress", "measurements", "variants", "train", "prepare", INPUTS)
+_ORDER = (
+    RUNS, "register", "select", "evaluate", "compress", "measurements", "variants", "networks", "train", "baselines",
+    "prepare", INPUTS,
+)  # fmt: skip
 """What refers to others goes before them; kinds that are not listed go after the runs."""
 
 
@@ -93,15 +100,16 @@ def plan_pruning(
     aliased = find_aliased(read_registrations(workspace, folders, records), tracking_uri)
     kept = _kept_runs(records, aliased, keep_runs, None if older_than_s is None else now_s - older_than_s)
     needed = find_needed(workspace, folders, kept)
-    starts = [r.started.timestamp() for r in records if r.run_id in kept and r.status != "succeeded"]
-    used_before_s = min([now_s - SAFE_AGE_S, now_s - (older_than_s or 0.0), *(start - SAFE_AGE_S for start in starts)])
+    spans = [_span(record) for record in records if record.run_id in kept]
 
     def is_unneeded(item: Item) -> bool:
         if item.kind == RUNS:
             return item.name.removeprefix("runs/") not in kept and item.used_s < now_s - SAFE_AGE_S
         if item.name in needed or item.name.replace("jobs/", "steps/") in needed:
             return False
-        return item.used_s < min(used_before_s, now_s - _SAFE_AGES_S.get(item.kind, SAFE_AGE_S))
+        if any(begin <= item.used_s <= end for begin, end in spans):
+            return False
+        return item.used_s < now_s - max(_SAFE_AGES_S.get(item.kind, SAFE_AGE_S), older_than_s or 0.0)
 
     ours = {record.run_id for record in records}
     items = [*_items(folders, workspace, ours), *_items_here(workspace, ours)]
@@ -141,6 +149,14 @@ def _kept_runs(
             kept[record.run_id] = "young enough"
         newest_left -= 1
     return kept
+
+
+def _span(record: RunRecord) -> tuple[float, float]:
+    """While which a run may have taken results: until it is done, or for as long as it may go on."""
+    begin = record.started.timestamp()
+    if record.status == "succeeded" and record.finished is not None:
+        return begin, record.finished.timestamp()
+    return begin - SAFE_AGE_S, math.inf
 
 
 def _by_folder(listings: Iterable[Iterable[StoredFile]]) -> Folders:

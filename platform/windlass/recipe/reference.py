@@ -30,7 +30,7 @@ def render() -> str:
         rows = [
             f"| `{title}{field.alias or name}` | {_type(field)} | {_default(field)} | {_cell(field.description)} |"
             for name, field in model.model_fields.items()
-            if section_of(field) is None
+            if section_of(field) is None or typing.get_origin(field.annotation) is dict
         ]
         if rows:
             heading = title.rstrip(".") or "top level"
@@ -49,7 +49,8 @@ def _sections(model: type[BaseModel], path: str) -> Iterator[tuple[str, type[Bas
     yield path, model
     for name, field in model.model_fields.items():
         if (section := section_of(field)) is not None:
-            yield from _sections(section, f"{path}{field.alias or name}.")
+            entry = "NAME." if typing.get_origin(field.annotation) is dict else ""
+            yield from _sections(section, f"{path}{field.alias or name}.{entry}")
 
 
 def _type(field: FieldInfo) -> str:
@@ -72,6 +73,8 @@ def _type_name(annotation: Any) -> str:
         return "list of " + " and ".join(dict.fromkeys(_type_name(item) for item in items))
     if origin is dict:
         return "mapping to " + _type_name(arguments[1])
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "section"
     return {"int": "whole number", "float": "number", "str": "text", "bool": "true, false"}[annotation.__name__]
 
 

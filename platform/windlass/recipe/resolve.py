@@ -89,6 +89,7 @@ def resolve(recipe: Recipe, base_directory: Path, *, place: PlaceName = "machine
 
 def _contradictions(recipe: Recipe) -> list[str]:
     task, data, train = get_task(recipe.task), recipe.data, recipe.train
+    unknown_metrics = [name for name in recipe.budget.metrics if name not in task.metrics]
     images = task.modality == "images"
     bundled = isinstance(data.source, str) and data.source.startswith("sklearn:")
     rules = [
@@ -105,6 +106,10 @@ def _contradictions(recipe: Recipe) -> list[str]:
         (
             task.target_kind == "number" and train.class_weights != "none",
             f"train.class_weights: {recipe.task} has no classes",
+        ),
+        (
+            bool(unknown_metrics),
+            f"budget.metrics: {', '.join(unknown_metrics)}: {recipe.task} has {', '.join(task.metrics)}",
         ),
         (
             train.global_batch_size < train.num_workers,

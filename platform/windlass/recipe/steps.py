@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from windlass.compression.documents import CANDIDATES_NAME, Candidate, Candidates
 from windlass.data.description import DATASET_NAME, DatasetDescription, SplitName
+from windlass.evaluation.config import PRICES
 from windlass.evaluation.documents import (
     EVALUATION_NAME,
     VERDICT_NAME,
@@ -25,6 +26,7 @@ from windlass.recipe.summaries import (
     figures,
     flat,
     read_lines,
+    summarize_candidates,
     summarize_dataset,
     summarize_evaluation,
     summarize_model,
@@ -38,6 +40,7 @@ from windlass.tasks import get_task
 if TYPE_CHECKING:
     from windlass.registry import FamilyMember
     from windlass.training.cluster import TrainingPods
+    from windlass.training.documents import Training
 
 SERVING_MODULES = ("windlass_gateway.worker",)
 """What a serving process has loaded beside the model; evaluation loads it too, so that memory means the same."""
@@ -64,7 +67,7 @@ def prepare(resolved: ResolvedRecipe, workspace: Workspace) -> StepResult:
             source=resolved.source,
             output=output,
             memory_limit_bytes=recipe.resources.memory,
-            threads=_threads(resolved),
+            threads=threads_of(resolved),
         )
 
     return _publish("prepare", key, workspace, make, summarize_dataset)
@@ -72,9 +75,21 @@ def prepare(resolved: ResolvedRecipe, workspace: Workspace) -> StepResult:
 
 def train(resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference, *, run_id: str) -> StepResult:
     """Train the model on the bundle, from its newest checkpoint if there is one: here, or as a job of the cluster."""
+    from windlass.training.place import find_place
+
+    training = plan_training(resolved, workspace, dataset)
+    place = find_place(threads=threads_of(resolved), pods=_training_pods(resolved))
+    reference, cached = place.train(
+        training, workspace, watch=lambda work: _mirrored_metrics(resolved, workspace, run_id, work)
+    )
+    summary = summarize_model(workspace.fetch(reference))
+    return StepResult(step="train", key=training.key, reference=reference, cached=cached, summary=summary)
+
+
+def plan_training(resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference) -> Training:
+    """What `train` does, and the key under which it publishes."""
     from windlass.models import make_spec
     from windlass.training.documents import Training
-    from windlass.training.place import find_place
 
     recipe, task, module = resolved.recipe, get_task(resolved.recipe.task), resolved.module
     description = DatasetDescription.read(workspace.fetch(dataset) / DATASET_NAME)
@@ -93,77 +108,86 @@ def train(resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference, *,
         spec=spec.model_dump(mode="json"),
         train=recipe.train.model_dump(mode="json", exclude={"num_workers", "keep_checkpoints"}),
     )
-    training = Training(config=recipe.train, task=task.name, spec=spec, module=published, dataset=dataset, key=key)
-    place = find_place(threads=_threads(resolved), pods=_training_pods(resolved))
-    reference, cached = place.train(
-        training, workspace, watch=lambda work: _mirrored_metrics(resolved, workspace, run_id, work)
+    return Training(config=recipe.train, task=task.name, spec=spec, module=published, dataset=dataset, key=key)
+
+
+def compress(
+    resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference, model: Reference, *, run_id: str
+) -> StepResult:
+    """Make the candidates; each network and each variant is published by itself, so that only new ones are made."""
+    from windlass.compression.ladder import make_candidates
+    from windlass.compression.tree import Tree, Trunk
+    from windlass.training.place import find_place
+
+    recipe, module = resolved.recipe, resolved.module
+    trunk = Trunk(
+        model=model,
+        module=module.reference if module else None,
+        train=recipe.train,
+        dataset=dataset,
+        task=recipe.task,
     )
-    summary = summarize_model(workspace.fetch(reference))
-    return StepResult(step="train", key=key, reference=reference, cached=cached, summary=summary)
-
-
-def compress(resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference, model: Reference) -> StepResult:
-    """Make the candidates, each published by itself so that a longer list makes only the new ones."""
-    from windlass.compression.make import make_variant, plan
-
-    recipe = resolved.recipe
-    bundle, model_directory = workspace.fetch(dataset), workspace.fetch(model)
-    names = plan(recipe.compress)
-    made: dict[str, Reference] = {}
-    for name in names:
-        key = step_key(
-            "compress",
-            candidate=name,
-            dataset=dataset.digest,
-            model=model.digest,
-            calibration_rows=recipe.compress.calibration_rows,
-        )
-
-        def make(output: Path, name: str = name) -> None:
-            make_variant(
-                name,
-                config=recipe.compress,
-                task=recipe.task,
-                model=model_directory,
-                model_reference=model,
-                dataset=bundle,
-                output=output,
-                uncompressed=workspace.fetch(made[names[0]]) if made else None,
-            )
-
-        made[name], _ = workspace.once("variants", key, make)
-    candidates = Candidates(
-        uncompressed=names[0],
-        candidates=tuple(Candidate(name=name, variant=reference) for name, reference in made.items()),
-    )
-    key = step_key("compress", variants=[reference.digest for reference in made.values()])
-    return _publish(
+    key = step_key(
         "compress",
-        key,
-        workspace,
-        lambda output: candidates.write(output / CANDIDATES_NAME),
-        lambda directory: {"candidates": len(Candidates.read(directory / CANDIDATES_NAME).candidates)},
+        model=model.digest,
+        dataset=dataset.digest,
+        compress=recipe.compress.model_dump(mode="json"),
+        train=recipe.train.model_dump(mode="json", exclude={"num_workers", "keep_checkpoints"}),
     )
+
+    def make(output: Path) -> None:
+        tree = Tree(
+            trunk,
+            recipe.compress,
+            workspace=workspace,
+            place=find_place(threads=threads_of(resolved), pods=_training_pods(resolved)),
+            key=step_key,
+            watch=lambda work: _mirrored_metrics(resolved, workspace, run_id, work),
+            threads=threads_of(resolved),
+        )
+        make_candidates(tree, recipe.compress).write(output / CANDIDATES_NAME)
+
+    return _publish("compress", key, workspace, make, summarize_candidates)
 
 
 def evaluate(resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference, candidates: Reference) -> StepResult:
     """Measure each candidate as it will be served, one at a time, and compare it with the uncompressed model."""
     from windlass.evaluation.compare import compare
 
+    recipe = resolved.recipe
     listed = Candidates.read(workspace.fetch(candidates) / CANDIDATES_NAME)
+    baselines = _measure_baselines(resolved, workspace, dataset)
     measured = [_measure(resolved, workspace, dataset, candidate, "validation") for candidate in listed.candidates]
-    key = step_key("evaluate", measurements=[reference.digest for reference in measured])
+    key = step_key(
+        "evaluate",
+        measurements=[reference.digest for reference in measured],
+        baselines=baselines.digest,
+        evaluate=recipe.evaluate.model_dump(mode="json"),
+    )
 
     def make(output: Path) -> None:
         evaluation = compare(
             [workspace.fetch(reference) for reference in measured],
             uncompressed=listed.uncompressed,
-            config=resolved.recipe.evaluate,
-            task=resolved.recipe.task,
+            config=recipe.evaluate,
+            task=recipe.task,
+            baselines=workspace.fetch(baselines),
         )
         evaluation.write(output / EVALUATION_NAME)
 
     return _publish("evaluate", key, workspace, make, summarize_evaluation)
+
+
+def _measure_baselines(resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference) -> Reference:
+    from windlass.evaluation.baselines import measure_baselines
+
+    task = resolved.recipe.task
+    key = step_key("evaluate", dataset=dataset.digest, task=task, split="validation")
+    return workspace.once(
+        "baselines",
+        key,
+        lambda output: measure_baselines(workspace.fetch(dataset), output, task=task, split="validation"),
+    )[0]
 
 
 def _measure(
@@ -177,7 +201,7 @@ def _measure(
         variant=candidate.variant.digest,
         dataset=dataset.digest,
         split=split,
-        evaluate=recipe.evaluate.model_dump(mode="json"),
+        evaluate=recipe.evaluate.model_dump(mode="json", exclude=set(PRICES)),
         serve=recipe.serve.model_dump(mode="json"),
         machine=machine(),
         modules=SERVING_MODULES,
@@ -194,6 +218,7 @@ def _measure(
             config=recipe.evaluate,
             serve=recipe.serve,
             split=split,
+            timed=split == "validation",
             preload=SERVING_MODULES,
         )
 
@@ -292,6 +317,7 @@ def register(
             tracking_uri=_tracking_uri(resolved, workspace),
             family=_family(workspace, variants, measured, decided, Path(temporary)),
             winner=decided.winner,
+            dataset=workspace.fetch(dataset) / DATASET_NAME,
             report=decided_in,
             verdict=decided.model_dump(mode="json"),
             history=workspace.fetch(model) / HISTORY_NAME,
@@ -393,5 +419,6 @@ def _training_pods(resolved: ResolvedRecipe) -> TrainingPods:
     )
 
 
-def _threads(resolved: ResolvedRecipe) -> int:
+def threads_of(resolved: ResolvedRecipe) -> int:
+    """Of this machine, as the recipe divides it."""
     return resolved.recipe.resources.threads or os.cpu_count() or 1

@@ -83,7 +83,14 @@ class Family(Document):
 
 
 def upload_family(
-    client: Any, tracking_uri: str, run_id: str, members: Sequence[FamilyMember], *, winner: str, threads: int
+    client: Any,
+    tracking_uri: str,
+    run_id: str,
+    members: Sequence[FamilyMember],
+    *,
+    winner: str,
+    dataset: Path | None,
+    threads: int,
 ) -> tuple[str, Family]:
     """Upload each candidate as a complete version, then the list, below a name that no other attempt uses.
 
@@ -96,7 +103,9 @@ def upload_family(
         folder = f"{number}-{re.sub(r'[^A-Za-z0-9_-]', '_', member.name)[:80]}"
         with tempfile.TemporaryDirectory() as temporary:
             directory = Path(temporary) / "version"
-            manifest = write_version(member.variant, member.measurement, directory, run_id=run_id, threads=threads)
+            manifest = write_version(
+                member.variant, member.measurement, directory, run_id=run_id, threads=threads, dataset=dataset
+            )
             repeated(tracking_uri, partial(client.log_artifacts, run_id, str(directory), f"{base}/{folder}"))
         kept.append(
             KeptCandidate(

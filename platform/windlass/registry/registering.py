@@ -46,6 +46,7 @@ def register(
     tags: Mapping[str, str],
     run_id_tag: str,
     gate_open: bool,
+    dataset: Path | None = None,
     parameters: Mapping[str, object] | None = None,
     threads: int = 1,
 ) -> Registration:
@@ -62,6 +63,7 @@ def register(
         tags: of the version and the run, such as windlass.dataset.
         run_id_tag: the Windlass run, which finds the MLflow run again.
         gate_open: whether the alias moves to the version.
+        dataset: dataset.json of the bundle; with it the version can be measured on other data.
         parameters: of the run, such as the resolved recipe's values by path; credentials are taken out.
         threads: of the engine, where MLflow serves the version.
 
@@ -83,7 +85,9 @@ def register(
             _log_documents(client, tracking_uri, run_id, report, verdict)
             if history is not None:
                 send_missing(client, tracking_uri, run_id, history, history.with_name("steps.jsonl"))
-            root, kept = upload_family(client, tracking_uri, run_id, family, winner=winner, threads=threads)
+            root, kept = upload_family(
+                client, tracking_uri, run_id, family, winner=winner, dataset=dataset, threads=threads
+            )
             chosen = kept.candidate(winner)
             assert chosen is not None
             version = {**lineage, **version_tags(kept, chosen), MANIFEST_TAG: chosen.manifest}

@@ -5,11 +5,13 @@ Shapes: B examples of a batch, N examples of a split, C classes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from typing_extensions import override
 
 from windlass.data.description import DatasetDescription
+from windlass.tasks.metrics import CLASS_METRICS, Metric, epoch_quality_of_classes, quality_of_classes
 from windlass.tasks.task import Task
 from windlass.variants.signature import TensorSpec
 
@@ -23,6 +25,7 @@ class Classification(Task):
 
     target_kind: ClassVar[Literal["class", "number"]] = "class"
     metric: ClassVar[str] = "accuracy"
+    metrics: ClassVar[Mapping[str, Metric]] = CLASS_METRICS
 
     @override
     def num_outputs(self, description: DatasetDescription) -> int:
@@ -47,10 +50,8 @@ class Classification(Task):
 
     @override
     def quality(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-        """accuracy, balanced_accuracy, f1_macro, roc_auc (one against the rest, averaged) and log_loss in nats.
-
-        A class without examples counts in no average; without two classes `roc_auc` is NaN.
-        """
-        from windlass.tasks.metrics import quality_of_classes
-
         return quality_of_classes(predictions, targets)
+
+    @override
+    def epoch_quality(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+        return epoch_quality_of_classes(predictions, targets)

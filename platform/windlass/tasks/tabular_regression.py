@@ -5,11 +5,13 @@ Shapes: B examples of a batch, N examples of a split.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from typing_extensions import override
 
 from windlass.data.description import DatasetDescription
+from windlass.tasks.metrics import NUMBER_METRICS, Metric, epoch_quality_of_numbers, quality_of_numbers
 from windlass.tasks.task import Task
 from windlass.variants.signature import TensorSpec
 
@@ -26,6 +28,7 @@ class TabularRegression(Task):
     target_kind: ClassVar[Literal["class", "number"]] = "number"
     default_architecture: ClassVar[str] = "mlp"
     metric: ClassVar[str] = "r2"
+    metrics: ClassVar[Mapping[str, Metric]] = NUMBER_METRICS
 
     @override
     def num_outputs(self, description: DatasetDescription) -> int:
@@ -51,7 +54,8 @@ class TabularRegression(Task):
 
     @override
     def quality(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-        """r2, mae and rmse, the errors in the target's own unit; where all targets are equal, `r2` is NaN."""
-        from windlass.tasks.metrics import quality_of_numbers
-
         return quality_of_numbers(predictions, targets)
+
+    @override
+    def epoch_quality(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+        return epoch_quality_of_numbers(predictions, targets)

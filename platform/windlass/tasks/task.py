@@ -6,10 +6,12 @@ Shapes: B examples of a batch, N examples of a split, C classes.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from windlass.data.description import DatasetDescription
 from windlass.errors import InvalidInputError
+from windlass.tasks.metrics import Metric
 from windlass.variants.signature import ColumnSpec, Signature, TensorSpec
 
 if TYPE_CHECKING:
@@ -33,8 +35,14 @@ class Task(ABC):
     target_kind: ClassVar[Literal["class", "number"]]
     default_architecture: ClassVar[str]
     metric: ClassVar[str]
-    """The main metric: one of the keys of `quality`. Models are chosen by it."""
-    higher_is_better: ClassVar[bool] = True
+    """The main metric: one of `metrics`. Models are chosen by it."""
+    metrics: ClassVar[Mapping[str, Metric]]
+    """Every metric of the task; a recipe's budget may limit any of them by its name."""
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Of the main metric."""
+        return self.metrics[self.metric].higher_is_better
 
     @abstractmethod
     def num_outputs(self, description: DatasetDescription) -> int:
@@ -56,12 +64,16 @@ class Task(ABC):
 
     @abstractmethod
     def quality(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-        """Every metric of the task, by name.
+        """Every metric of `metrics`, by name; NaN where it is undefined on these rows.
 
         Args:
-            predictions: answers as the head gives them: [N, C] or [N].
+            predictions: answers as the head gives them, all finite: [N, C] or [N].
             targets: int64 class indices [N], or numbers in their own unit [N]. At least one.
         """
+
+    @abstractmethod
+    def epoch_quality(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+        """The metrics that cost next to nothing, the main one among them, with the values of `quality`."""
 
     @abstractmethod
     def output_spec(self, description: DatasetDescription) -> TensorSpec:

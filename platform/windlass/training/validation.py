@@ -46,7 +46,7 @@ class Validation:
             loss = self.task.loss(outputs_NC, self.split.targets, None).mean().item()
             predictions = self.head(outputs_NC).cpu().numpy()
         targets = own_unit(self.description, self.split.targets.cpu().numpy())
-        quality = self.task.quality(predictions, targets)
+        quality = self.task.epoch_quality(predictions, targets)
         known = {name: value for name, value in quality.items() if math.isfinite(value)}
         return Evaluation(loss if math.isfinite(loss) else None, known.get(self.task.metric), known)
 

@@ -61,13 +61,25 @@ MakeVariant = Callable[..., Path]
 
 @pytest.fixture
 def make_served(tmp_path: Path) -> MakeVariant:
-    """Write a linear classifier: make_served(name, noise=0, invariant=True, padding_bytes=0)."""
+    """Write a linear classifier: make_served(name, noise=0, invariant=True, padding_bytes=0, width=0).
 
-    def make(name: str, *, noise: float = 0.0, invariant: bool = True, padding_bytes: int = 0) -> Path:
+    `width` numbers for each row are made and added up on the way; they are nothing to the answer.
+    """
+
+    def make(name: str, *, noise: float = 0.0, invariant: bool = True, padding_bytes: int = 0, width: int = 0) -> Path:
         rng = np.random.default_rng(1)
         weights = np.array([[-2.0, 0, 2.0], [0, 0, 0]]) + noise * rng.normal(size=(2, 3))
         constants = {"w": weights, "b": np.array([1.0, 0.5, -3.0]), "unused": np.zeros(padding_bytes // 4)}
         nodes = [helper.make_node("Gemm", ["input", "w", "b"], ["logits"])]
+        if width:
+            constants["wide"] = np.zeros((2, width))
+            nodes = [
+                helper.make_node("MatMul", ["input", "wide"], ["many"]),
+                helper.make_node("Cos", ["many"], ["cosines"]),
+                helper.make_node("ReduceMin", ["cosines"], ["one"], keepdims=0),
+                helper.make_node("Mul", ["input", "one"], ["same"]),
+                helper.make_node("Gemm", ["same", "w", "b"], ["logits"]),
+            ]
         if not invariant:  # what dynamic quantization does: a scale over the whole batch
             nodes += [
                 helper.make_node("Abs", ["logits"], ["sizes"]),

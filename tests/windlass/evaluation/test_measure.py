@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import fcntl
+import gzip
 import json
 import os
 import subprocess
@@ -21,11 +22,12 @@ from windlass.data.features import serving_inputs, targets
 from windlass.errors import MissingExtraError
 from windlass.evaluation.config import EvaluateConfig
 from windlass.evaluation.documents import Measurement
-from windlass.evaluation.errors import EmptySplitError, MeasurementError
+from windlass.evaluation.errors import EmptySplitError, MeasurementError, NotFiniteAnswersError
 from windlass.evaluation.inputs import read_inputs, write_inputs
 from windlass.evaluation.measure import measure
 from windlass.evaluation.quality import read_predictions
 from windlass.storage import Reference
+from windlass.tasks import get_task
 from windlass.variants import open_variant
 from windlass.variants.config import ServeConfig
 from windlass.variants.engines import load_engine
@@ -68,14 +70,60 @@ def test_measurement_holds_what_the_engine_answers_and_weighs(
     assert accuracy.low < accuracy.point < accuracy.high
     assert found.rows == 80
     assert found.size_bytes == (variant / "model.onnx").stat().st_size
-    assert [latency.batch_size for latency in found.latency] == [1, 32]
+    assert [latency.batch_size for latency in found.latency] == [1, 8, 32]
     assert all(0 < latency.p50_ms <= latency.p95_ms <= latency.p99_ms for latency in found.latency)
     assert found.batch_invariant
     assert found.mistakes.confusion is not None
     assert sum(map(sum, found.mistakes.confusion)) == 80
     assert found.memory.method == "pss"
     assert 10e6 < found.memory.interpreter_bytes < found.memory.total_bytes < 200e6
+    assert found.quality.keys() == get_task("tabular-classification").metrics.keys()
+    assert [row.rows for row in found.mistakes.classes] == np.bincount(labels, minlength=3).tolist()
+    assert (found.cost.parameters, found.cost.nonzero_parameters, found.cost.macs_per_row) == (9, 5, 6)
+    assert found.cost.compressed_bytes == pytest.approx(
+        len(gzip.compress((variant / "model.onnx").read_bytes())), abs=9
+    )
+    assert [spent.batch_size for spent in found.cost.per_1000_rows] == [1, 8, 32]
+    assert all(0 < spent.cpu_s < 10 for spent in found.cost.per_1000_rows)
     assert Measurement.read(tmp_path / "out" / "measurement.json") == found
+
+
+def test_memory_is_the_most_that_answering_takes(
+    bundle: Path, make_served: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A model whose weights are small and whose answers to 32 rows take 64 MB on the way."""
+    plain = run(make_served("fp32"), bundle, tmp_path / "plain").memory
+    wide = run(make_served("wide", width=500_000), bundle, tmp_path / "wide").memory
+    assert wide.peak_bytes > plain.peak_bytes + 60_000_000
+    assert wide.peak_bytes >= wide.total_bytes
+
+
+@pytest.mark.slow
+def test_latency_of_two_measurements_agrees_within_10_percent_or_the_noise_is_told(
+    bundle: Path, make_served: Callable[..., Path], tmp_path: Path
+) -> None:
+    variant = make_served("fp32", width=2000)
+    config = EvaluateConfig(latency_seconds=3, bootstrap=200)
+    first, second = (run(variant, bundle, tmp_path / name, config=config) for name in ("first", "second"))
+    for one, two in zip(first.latency, second.latency, strict=True):
+        for quantile in ("p50_ms", "p95_ms"):
+            ratio = getattr(one, quantile) / getattr(two, quantile)
+            assert first.noise or second.noise or 1 / 1.1 < ratio < 1.1
+
+
+def test_a_split_on_which_nothing_is_timed_has_all_but_what_follows_from_time(
+    bundle: Path, make_served: Callable[..., Path], tmp_path: Path
+) -> None:
+    found = run(make_served("fp32"), bundle, tmp_path / "out", split="test", timed=False)
+    assert (found.rows, found.latency, found.cost.per_1000_rows, found.noise) == (70, (), (), None)
+    assert found.cost.macs_per_row == 6
+
+
+def test_answers_that_are_no_numbers_name_how_many_rows(
+    bundle: Path, make_served: Callable[..., Path], tmp_path: Path
+) -> None:
+    with pytest.raises(NotFiniteAnswersError, match=r"to 80 of 80 rows; leave this candidate out"):
+        run(make_served("overflow", noise=np.inf), bundle, tmp_path / "out")
 
 
 def test_variant_that_scales_over_the_batch_is_not_batch_invariant(

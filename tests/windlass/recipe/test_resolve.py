@@ -74,6 +74,10 @@ def test_the_digest_depends_on_the_content_of_the_data_and_not_on_where_it_lies(
             "train.class_weights: tabular-regression has no classes",
         ),
         ({**WINE, "data": {"source": "some.csv"}}, "data.target: is needed"),
+        (
+            {**WINE, "budget": {"metrics": {"f1": {"min": 0.9}, "r2": {"min": 0.9}}}},
+            "budget.metrics: f1, r2: tabular-classification has accuracy, balanced_accuracy, precision_macro",
+        ),
         ({**WINE, "model": {"architecture": "transformer"}}, "not one of mlp, cnn, linear"),
         ({**WINE, "model": {"architecture": "absent.py:Net"}}, "absent.py does not exist"),
         ({**WINE, "model": {"parameters": {"hiden": [8]}}}, "hiden"),

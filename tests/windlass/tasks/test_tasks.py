@@ -69,7 +69,8 @@ def test_the_tasks_are_imported_without_torch() -> None:
 def test_the_main_metric_is_one_of_the_qualities(name: str) -> None:
     task = get_task(name)
     predictions = np.array([[0.2, 0.8], [0.6, 0.4]]) if task.target_kind == "class" else np.array([1.0, 2.0])
-    assert task.metric in task.quality(predictions, np.array([0, 1]))
+    assert task.metric in task.metrics
+    assert task.quality(predictions, np.array([0, 1])).keys() == task.metrics.keys()
 
 
 def test_a_table_of_numbers_is_one_matrix_in_the_order_of_its_columns() -> None:
@@ -105,16 +106,29 @@ def test_a_tables_width_counts_its_missing_indicators() -> None:
 def test_classification_metrics_are_those_of_scikit_learn(num_classes: int) -> None:
     generator = np.random.default_rng(0)
     # Rounded, so that there are ties.
-    probabilities = generator.dirichlet(np.ones(num_classes), size=200).round(2).astype(np.float32)
+    probabilities = generator.dirichlet(np.ones(num_classes), size=200).round(2) + 0.001
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     targets = generator.integers(0, num_classes, 200)
-    quality = get_task("tabular-classification").quality(probabilities, targets)
+    task = get_task("tabular-classification")
+    quality = task.quality(probabilities, targets)
     predicted = probabilities.argmax(axis=1)
     scores = probabilities[:, 1] if num_classes == 2 else probabilities
-    assert quality["accuracy"] == pytest.approx(metrics.accuracy_score(targets, predicted))
-    assert quality["balanced_accuracy"] == pytest.approx(metrics.balanced_accuracy_score(targets, predicted))
-    assert quality["f1_macro"] == pytest.approx(metrics.f1_score(targets, predicted, average="macro"))
-    assert quality["roc_auc"] == pytest.approx(metrics.roc_auc_score(targets, scores, multi_class="ovr"))
+    one_hot = np.eye(num_classes)[targets][:, 1] if num_classes == 2 else np.eye(num_classes)[targets]
+    calibration_error = quality.pop("calibration_error")  # scikit-learn has only its curve: see test_bootstrap.py
+    assert 0 < calibration_error < 1
+    assert quality == pytest.approx(
+        {
+            "accuracy": metrics.accuracy_score(targets, predicted),
+            "balanced_accuracy": metrics.balanced_accuracy_score(targets, predicted),
+            "precision_macro": metrics.precision_score(targets, predicted, average="macro"),
+            "recall_macro": metrics.recall_score(targets, predicted, average="macro"),
+            "f1_macro": metrics.f1_score(targets, predicted, average="macro"),
+            "roc_auc": metrics.roc_auc_score(targets, scores, multi_class="ovr"),
+            "pr_auc": metrics.average_precision_score(one_hot, scores),
+            "log_loss": metrics.log_loss(targets, probabilities),
+            "brier": metrics.brier_score_loss(targets, scores),
+        }
+    )
 
 
 def test_log_loss_is_the_mean_surprise_in_nats() -> None:
@@ -122,19 +136,57 @@ def test_log_loss_is_the_mean_surprise_in_nats() -> None:
     assert quality["log_loss"] == pytest.approx(-(np.log(0.5) + np.log(0.75)) / 2)
 
 
-def test_roc_auc_of_a_single_class_is_unknown() -> None:
+def test_impossible_answers_that_come_true_are_dear_and_finite() -> None:
+    quality = get_task("tabular-classification").quality(np.array([[0.0, 1.0]], np.float32), np.array([0]))
+    assert quality["log_loss"] == pytest.approx(-np.log(np.finfo(float).eps))
+    assert quality["brier"] == 1
+    assert quality["calibration_error"] == 1
+
+
+def test_areas_of_a_single_class_are_unknown() -> None:
     quality = get_task("tabular-classification").quality(np.array([[0.5, 0.5]]), np.array([0]))
     assert np.isnan(quality["roc_auc"])
+    assert np.isnan(quality["pr_auc"])
     assert quality["accuracy"] == 1.0
+
+
+def test_class_without_rows_counts_in_no_average_and_one_never_answered_has_precision_0() -> None:
+    probabilities = np.array([[0.8, 0.1, 0.1], [0.2, 0.2, 0.6], [0.6, 0.3, 0.1]])
+    quality = get_task("tabular-classification").quality(probabilities, np.array([0, 1, 0]))
+    assert quality["recall_macro"] == quality["balanced_accuracy"] == 0.5
+    assert quality["precision_macro"] == 0.5
 
 
 def test_regression_metrics_are_those_of_scikit_learn() -> None:
     generator = np.random.default_rng(0)
     targets, predictions = generator.normal(size=50), generator.normal(size=50).astype(np.float32)
-    quality = get_task("tabular-regression").quality(predictions, targets)
-    assert quality["r2"] == pytest.approx(metrics.r2_score(targets, predictions))
-    assert quality["mae"] == pytest.approx(metrics.mean_absolute_error(targets, predictions))
-    assert quality["rmse"] == pytest.approx(metrics.root_mean_squared_error(targets, predictions))
+    absolute = np.abs(targets - predictions)
+    assert get_task("tabular-regression").quality(predictions, targets) == pytest.approx(
+        {
+            "r2": metrics.r2_score(targets, predictions),
+            "mse": metrics.mean_squared_error(targets, predictions),
+            "rmse": metrics.root_mean_squared_error(targets, predictions),
+            "mae": metrics.mean_absolute_error(targets, predictions),
+            "median_ae": metrics.median_absolute_error(targets, predictions),
+            "p90_ae": np.quantile(absolute, 0.9),
+            "p99_ae": np.quantile(absolute, 0.99),
+        }
+    )
+
+
+def test_r2_of_equal_targets_is_unknown() -> None:
+    assert np.isnan(get_task("tabular-regression").quality(np.array([1.0, 2.0]), np.array([3.0, 3.0]))["r2"])
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_metrics_of_an_epoch_are_those_of_the_task(name: str) -> None:
+    task, generator = get_task(name), np.random.default_rng(0)
+    classes = task.target_kind == "class"
+    predictions = generator.dirichlet(np.ones(4), 90).astype(np.float32) if classes else generator.normal(size=90)
+    targets = generator.integers(0, 3, 90) if classes else generator.normal(size=90)
+    quality, epoch = task.quality(predictions, targets), task.epoch_quality(predictions, targets)
+    assert task.metric in epoch
+    assert epoch == pytest.approx({metric: quality[metric] for metric in epoch})
 
 
 def test_losses_are_of_each_example_and_weighted_by_class() -> None:

@@ -1,0 +1,106 @@
+"""The steps evaluate and select in a workspace: what is measured once, and what a changed setting runs again."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from windlass.compression.documents import CANDIDATES_NAME, Candidate, Candidates
+from windlass.evaluation.documents import EVALUATION_NAME, VERDICT_NAME, Evaluation, Verdict
+from windlass.models.spec import HISTORY_NAME
+from windlass.recipe import steps
+from windlass.recipe.load import check_recipe
+from windlass.recipe.resolve import ResolvedRecipe, resolve
+from windlass.recipe.runs import StepResult
+from windlass.storage import Reference, Workspace
+
+RECIPE: dict[str, Any] = {
+    "name": "answers",
+    "task": "tabular-classification",
+    "data": {"source": "sklearn:wine"},
+    "evaluate": {"latency_seconds": 0.05, "bootstrap": 100},
+}
+
+
+class Family:
+    """Two published candidates, int8 the smaller one, and what they were made from."""
+
+    def __init__(self, workspace: Workspace, bundle: Path, fp32: Path, int8: Path) -> None:
+        self.workspace = workspace
+        self.dataset = self._publish("prepare", bundle)
+        variants = {"fp32": self._publish("fp32", fp32), "int8": self._publish("int8", int8)}
+        listed = Candidates(
+            uncompressed="fp32",
+            candidates=tuple(Candidate(name=name, variant=variant) for name, variant in variants.items()),
+        )
+        self.candidates, _ = workspace.once("compress", "0", lambda output: listed.write(output / CANDIDATES_NAME))
+        self.model, _ = workspace.once("train", "0", lambda output: (output / HISTORY_NAME).touch())
+
+    def _publish(self, step: str, directory: Path) -> Reference:
+        reference, _ = self.workspace.once(
+            step, "0", lambda output: shutil.copytree(directory, output, dirs_exist_ok=True)
+        )
+        return reference
+
+    def evaluate(self, **changes: Any) -> StepResult:
+        return steps.evaluate(self._resolved(changes), self.workspace, self.dataset, self.candidates)
+
+    def select(self, evaluated: StepResult, **changes: Any) -> StepResult:
+        return steps.select(
+            self._resolved(changes), self.workspace, self.dataset, self.model, self.candidates, evaluated.reference
+        )
+
+    def _resolved(self, changes: dict[str, Any]) -> ResolvedRecipe:
+        return resolve(check_recipe(RECIPE | changes, "recipe.yaml"), Path())
+
+    def measurements(self) -> set[Path]:
+        """What is published of single measurements."""
+        return {path for kind in ("measurements", "baselines") for path in self.workspace.local.glob(f"steps/{kind}/*")}
+
+
+@pytest.fixture
+def family(tmp_path: Path, bundle: Path, make_served: Callable[..., Path]) -> Family:
+    fp32, int8 = make_served("fp32", padding_bytes=4000), make_served("int8", noise=0.1)
+    return Family(Workspace(tmp_path / "results"), bundle, fp32, int8)
+
+
+@pytest.mark.slow
+def test_changed_budgets_and_prices_measure_nothing_again_and_are_applied_at_once(family: Family) -> None:
+    evaluated = family.evaluate()
+    first = family.select(evaluated)
+    assert first.summary == {"winner": "int8", "exit code": 0}
+    measured = family.measurements()
+    assert len(measured) == 5  # two on validation, two on test, the trivial models
+
+    dearer = family.evaluate(evaluate={**RECIPE["evaluate"], "price_per_hour": 36.0, "watts_per_core": 20})
+    evaluation = Evaluation.read(family.workspace.fetch(dearer.reference) / EVALUATION_NAME)
+    for measurement in evaluation.measurements:
+        for latency, spent in zip(measurement.latency, measurement.cost.per_1000_rows, strict=True):
+            assert spent.price == pytest.approx(10 / latency.rows_per_s)
+            assert spent.energy is not None
+            assert spent.energy.method == "rapl" or spent.energy.joules == pytest.approx(20 * spent.cpu_s)
+
+    start_s = time.monotonic()
+    impossible = family.select(dearer, budget={"max_size": "1B"})
+    assert time.monotonic() - start_s < 5
+    assert impossible.summary == {"winner": "none", "exit code": 3}
+    assert family.measurements() == measured
+    assert family.evaluate().cached
+    assert family.select(evaluated).cached
+
+
+def test_trivial_models_are_fitted_once_for_a_dataset_and_stand_beside_the_candidates(family: Family) -> None:
+    evaluated = family.evaluate()
+    evaluation = Evaluation.read(family.workspace.fetch(evaluated.reference) / EVALUATION_NAME)
+    assert [baseline.name for baseline in evaluation.baselines] == ["majority", "linear"]
+    assert evaluation.beats_baselines is False  # the model is linear itself
+    selected = family.select(evaluated)
+    verdict = Verdict.read(family.workspace.fetch(selected.reference) / VERDICT_NAME)
+    assert "fp32 is" in verdict.notes[0]
+    assert "a trivial model (linear)" in verdict.notes[0]
+    assert len(list(family.workspace.local.glob("steps/baselines/*"))) == 1
