@@ -101,6 +101,9 @@ class Maker:
         for step, reference in steps.items():
             self.record(run_id, step, reference)
         finish_run(self.workspace, run_id, 0)
+        if days_ago:
+            then = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=days_ago)
+            self._change(run_id, finished=then + datetime.timedelta(minutes=1))
         return run_id
 
     def record(self, run_id: str, step: str, reference: Reference) -> None:
@@ -201,6 +204,16 @@ def test_a_run_in_progress_keeps_what_it_refers_to_and_what_it_may_have_taken_si
             assert names(found, "train") == ["done"]
 
 
+def test_what_was_made_while_a_kept_run_was_at_work_stays_though_nothing_names_it(maker: Maker) -> None:
+    workspace = maker.workspace
+    maker.publish("networks", "of nobody", "model.json")
+    run_id = maker.open()
+    maker.publish("networks", "of the run", "model.json")
+    finish_run(workspace, run_id, 0)
+    assert names(plan(workspace), "networks") == ["of nobody"]
+    assert names(plan(workspace, keep_runs=0), "networks") == ["of nobody", "of the run"]
+
+
 def age(root: Path, *, days: float) -> None:
     """Let the files of a local root be so old."""
     then_s = time.time() - days * DAY_S
@@ -252,6 +265,7 @@ def test_what_is_taken_between_the_plan_and_the_removal_stays(workspace: Workspa
 def test_a_pruning_that_is_stopped_leaves_whole_things_and_the_next_goes_on(workspace: Workspace, maker: Maker) -> None:
     maker.run("old", days_ago=2)
     new = maker.run("new")
+    time.sleep(1.1)  # an object store keeps whole seconds
     removal = remove_unneeded(workspace, plan(workspace))
     for _ in range(3):
         next(removal)
