@@ -19,7 +19,7 @@ from windlass.data import program
 from windlass.data.bundle import BundleWriter
 from windlass.data.checks import refuse_bad_rows
 from windlass.data.config import DataConfig
-from windlass.data.description import DATASET_NAME, DatasetDescription, SplitName
+from windlass.data.description import DATASET_NAME, Column, DatasetDescription, SplitName
 from windlass.data.engine import Engine
 from windlass.data.errors import BadFileError, MissingColumnError, TargetError, WrongModalityError
 from windlass.data.program import Plan, PlannedColumn
@@ -105,7 +105,7 @@ def _plan(description: DatasetDescription, table: RawTable) -> Plan:
     """The dataset's own columns, found in the table by name."""
     positions = {column.name: index for index, column in enumerate(table.columns)}
     planned = []
-    for column in description.columns:
+    for column in _read_columns(description):
         if column.name not in positions:
             raise MissingColumnError("a column that the model reads is missing", column.name, table.place, table.names)
         index = positions[column.name]
@@ -113,6 +113,11 @@ def _plan(description: DatasetDescription, table: RawTable) -> Plan:
     by_name = {column.name: column for column in planned}
     features = tuple(by_name[column.name] for column in description.features)
     return Plan(features, by_name[description.target], description.target_kind, None, {})
+
+
+def _read_columns(description: DatasetDescription) -> tuple[Column, ...]:
+    """Without those that only lay beside the features."""
+    return tuple(column for column in description.columns if column.role != "carried")
 
 
 def _refuse_unknown_classes(engine: Engine, plan: Plan, names: Sequence[str]) -> None:
@@ -178,6 +183,7 @@ def _described(
     by_split = {split: tuple(counts.tolist()) if split == SPLIT else (0,) * len(counts) for split in writer.rows}
     return description.model_copy(
         update={
+            "columns": _read_columns(description),
             "rows": writer.rows,
             "shards": writer.shards,
             "class_counts": by_split if description.class_names else None,

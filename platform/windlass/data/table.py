@@ -36,7 +36,7 @@ from windlass.data.description import (
 )
 from windlass.data.duckdb_engine import DuckDBEngine
 from windlass.data.engine import Engine
-from windlass.data.errors import BadFileError, LeakageError, NoFeaturesError
+from windlass.data.errors import BadFileError, LeakageError, NoFeaturesError, UselessSensitiveColumnError
 from windlass.data.fit import fit_target, fit_transforms
 from windlass.data.leakage import SAMPLE_ROWS, suspected_leakage
 from windlass.data.program import Plan, PlannedColumn
@@ -63,8 +63,12 @@ def prepare_table(
     output: Path,
     memory_limit_bytes: int,
     threads: int,
+    carry: Sequence[str] = (),
 ) -> DatasetDescription:
     """Write the bundle of a table. The room for the staged table is taken beside `output`.
+
+    Args:
+        carry: columns to be written even where the recipe leaves them out of the features.
 
     Raises:
         DataError: the table is not as it has to be; the message names the file, row or column.
@@ -76,10 +80,10 @@ def prepare_table(
     ):
         engine.open(_SOURCE, table)
         sample = engine.rows(f"SELECT * FROM {_SOURCE} LIMIT {GUESS_ROWS}")
-        plan = plan_columns(config, table, sample, target_kind)
+        plan = plan_columns(config, table, sample, target_kind, carry)
         engine.keep(STAGED, program.staging(plan, _SOURCE))
         dropped_rows = refuse_bad_rows(config, table, plan, engine, _SOURCE, STAGED)
-        description = _Preparation(config, table, plan, engine, output, dropped_rows).run()
+        description = _Preparation(config, table, plan, engine, output, dropped_rows, carry).run()
         tracker.update(100)
     description.write(output / DATASET_NAME)
     return description
@@ -110,9 +114,10 @@ class _Preparation:
         engine: Engine,
         output: Path,
         dropped_rows: dict[str, int],
+        carry: Sequence[str],
     ) -> None:
         self.config, self.table, self.plan, self.engine, self.output = config, table, plan, engine, output
-        self.dropped_rows, self.warnings = dropped_rows, list[str]()
+        self.dropped_rows, self.carry, self.warnings = dropped_rows, carry, list[str]()
 
     def run(self) -> DatasetDescription:
         rows = self.engine.rows(f"SELECT count(*) FROM {STAGED} WHERE bad = 0")[0][0]
@@ -124,6 +129,10 @@ class _Preparation:
         features = [column for column in self.plan.features if column.name not in useless]
         if not features:
             raise NoFeaturesError(dropped)
+        carried = {column.name for column in self.plan.carried}
+        for name in self.carry:
+            if name in dropped and name not in carried:
+                raise UselessSensitiveColumnError(name, dropped[name])
         for column, reason in dropped.items():
             if column not in self.config.drop:
                 message(f"column {column!r} is left out: {reason}")
@@ -140,6 +149,7 @@ class _Preparation:
             target=self.plan.target.name,
             columns=(
                 *(Column(name=column.name, type=column.type, role="feature") for column in features),
+                *(Column(name=column.name, type=column.type, role="carried") for column in self.plan.carried),
                 Column(name=self.plan.target.name, type=self.plan.target.type, role="target"),
             ),
             class_names=names,
@@ -192,11 +202,13 @@ class _Preparation:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        schema = bundle_schema(features, self.plan.target.name, classes=names is not None)
+        written = [*features, *self.plan.carried]
+        schema = bundle_schema(written, self.plan.target.name, classes=names is not None)
         target = "target" if names is None else class_index(names)
-        selected = ", ".join(column.sql for column in features)
+        selected = ", ".join(column.sql for column in written)
+        order = ", ".join(["digest", *(column.sql for column in self.plan.carried)])
         # One order for every engine, thread and place of the source: it decides which rows share a training batch.
-        query = f"SELECT {selected}, {target} AS target, split FROM {divided} ORDER BY digest"
+        query = f"SELECT {selected}, {target} AS target, split FROM {divided} ORDER BY {order}"
         counts = {split: np.zeros(len(names or ()), np.int64) for split in SPLITS}
         with BundleWriter(self.output, schema) as writer:
             for batch in self.engine.stream(query, _BATCH_ROWS):
@@ -215,14 +227,14 @@ class _Preparation:
         self, features: list[PlannedColumn], writer: BundleWriter
     ) -> tuple[tuple[Transform, ...], TargetTransform | None]:
         """Fit on the shards of train: what is learned from is what lies there."""
-        columns = [*features, self.plan.target]
+        columns = [*features, *self.plan.carried, self.plan.target]
         names = tuple(column.name for column in columns)
-        stored: list[Stored] = ["number" if column.type == "number" else "text" for column in features] + ["number"]
+        stored: list[Stored] = ["number" if column.type == "number" else "text" for column in columns[:-1]] + ["number"]
         files = tuple(TableFile(name, str(self.output / name), names) for name in writer.shards["train"])
         raw = tuple(RawColumn(name, kind) for name, kind in zip(names, stored, strict=True))
         self.engine.open(_TRAIN, RawTable("parquet", raw, files))
         fitted = [replace(column, index=index) for index, column in enumerate(columns)]
-        transforms = fit_transforms(self.engine, fitted[:-1], _TRAIN, writer.rows["train"])
+        transforms = fit_transforms(self.engine, fitted[: len(features)], _TRAIN, writer.rows["train"])
         regression = self.plan.target_kind == "number"
         return transforms, fit_target(self.engine, fitted[-1], _TRAIN) if regression else None
 

@@ -13,7 +13,7 @@ import torch
 
 from windlass import models
 from windlass.data.bundle import Bundle
-from windlass.data.features import encode_batch, learned_targets
+from windlass.data.features import encode_batch, learned_targets, targets
 from windlass.tasks import get_task
 from windlass.training.documents import Training
 from windlass.training.optimizers import build_optimizer
@@ -40,7 +40,7 @@ def time_steps(training: Training, dataset: Path, module: Path | None, *, thread
     batch = next(iter(bundle.batches("train", rows)))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     features = torch.tensor(encode_batch(bundle.description, batch), device=device)
-    targets_B = torch.tensor(learned_targets(bundle.description, batch), device=device)
+    targets_B = torch.tensor(learned_targets(bundle.description, targets(bundle.description, batch)), device=device)
     network = models.build(training.spec, module).to(device).train()
     preprocess = preprocessing(bundle.description).to(device)
     optimizer = build_optimizer(config, network.parameters())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -11,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from windlass.compression.documents import CANDIDATES_NAME, Candidate, Candidates
 from windlass.data.description import DATASET_NAME, DatasetDescription, SplitName
-from windlass.evaluation.config import PRICES
 from windlass.evaluation.documents import (
     EVALUATION_NAME,
     VERDICT_NAME,
@@ -57,6 +57,7 @@ def prepare(resolved: ResolvedRecipe, workspace: Workspace) -> StepResult:
         source=resolved.source.digest,
         modality=task.modality,
         target_kind=task.target_kind,
+        carry=recipe.evaluate.sensitive,
     )
 
     def make(output: Path) -> None:
@@ -68,6 +69,7 @@ def prepare(resolved: ResolvedRecipe, workspace: Workspace) -> StepResult:
             output=output,
             memory_limit_bytes=recipe.resources.memory,
             threads=threads_of(resolved),
+            carry=recipe.evaluate.sensitive,
         )
 
     return _publish("prepare", key, workspace, make, summarize_dataset)
@@ -201,7 +203,7 @@ def _measure(
         variant=candidate.variant.digest,
         dataset=dataset.digest,
         split=split,
-        evaluate=recipe.evaluate.model_dump(mode="json", exclude=set(PRICES)),
+        evaluate=recipe.evaluate.measuring(),
         serve=recipe.serve.model_dump(mode="json"),
         machine=machine(),
         modules=SERVING_MODULES,
@@ -233,7 +235,11 @@ def select(
     candidates: Reference,
     evaluation: Reference,
 ) -> StepResult:
-    """Apply the budget; read the test split once, for the winner and the uncompressed model; write the report."""
+    """Apply the budget; read the test split once, for the winner and the uncompressed model; write the report.
+
+    Both are also looked at closely, on validation; where nothing is inside the budget, the uncompressed one alone.
+    """
+    from windlass.evaluation.analysis.documents import ANALYSIS_NAME, Analysis
     from windlass.evaluation.report import write_report
     from windlass.evaluation.selection import judge_test, select_candidate
 
@@ -245,13 +251,15 @@ def select(
         "candidates": candidates.digest,
         "evaluation": evaluation.digest,
         "budget": recipe.budget.model_dump(mode="json"),
-        "evaluate": recipe.evaluate.model_dump(mode="json"),
+        "evaluate": recipe.evaluate.measuring(),
     }
-    # The name and the model's history are only shown: they make another report, not another decision.
-    key = step_key("select", **decided_by, name=resolved.name, model=model.digest)
+    decided = select_candidate(measured, recipe.budget, task=recipe.task)
+    analysis = _analyse(resolved, workspace, dataset, model, listed, decided.winner)
+    # The name, the model's history and the analysis are only shown: they make another report, not another decision.
+    key = step_key("select", **decided_by, name=resolved.name, model=model.digest, analysis=analysis.digest)
 
     def make(output: Path) -> None:
-        verdict = select_candidate(measured, recipe.budget, task=recipe.task)
+        verdict = decided
         if verdict.winner is not None:
             tested = {verdict.winner, listed.uncompressed}
             results = [
@@ -262,6 +270,10 @@ def select(
             reads = _count_test_reads(workspace, dataset, decided_by)
             verdict = judge_test(verdict, results, recipe.budget, task=recipe.task, config=recipe.evaluate, reads=reads)
         verdict.write(output / VERDICT_NAME)
+        looked_at = workspace.fetch(analysis)
+        seen = Analysis.read(looked_at / ANALYSIS_NAME)
+        for name in seen.files:
+            shutil.copy(looked_at / name, output)
         write_report(
             output,
             recipe=recipe.model_dump(mode="json", by_alias=True, exclude={"registration"}),
@@ -274,10 +286,50 @@ def select(
                 "model": model.uri,
                 "candidates": candidates.uri,
                 "evaluation": evaluation.uri,
+                "analysis": analysis.uri,
             },
+            analysis=seen,
         )
 
     return _publish("select", key, workspace, make, summarize_verdict)
+
+
+def _analyse(
+    resolved: ResolvedRecipe,
+    workspace: Workspace,
+    dataset: Reference,
+    model: Reference,
+    listed: Candidates,
+    winner: str | None,
+) -> Reference:
+    """Publish what is seen of the winner and the uncompressed variant on validation; never on test."""
+    from windlass.evaluation.analysis.analyse import analyse
+
+    recipe = resolved.recipe
+    published = {candidate.name: candidate.variant for candidate in listed.candidates}
+    names = dict.fromkeys(name for name in (winner, listed.uncompressed) if name is not None)
+    variants = {name: published[name] for name in names}
+    key = step_key(
+        "analyse",
+        variants={name: reference.digest for name, reference in variants.items()},
+        model=model.digest,
+        dataset=dataset.digest,
+        evaluate=recipe.evaluate.model_dump(mode="json"),
+    )
+
+    def make(output: Path) -> None:
+        analyse(
+            {name: workspace.fetch(reference) for name, reference in variants.items()},
+            uncompressed=listed.uncompressed,
+            model=workspace.fetch(model),
+            dataset=workspace.fetch(dataset),
+            output=output,
+            task=recipe.task,
+            config=recipe.evaluate,
+            threads=threads_of(resolved),
+        )
+
+    return workspace.once("analyses", key, make)[0]
 
 
 def register(
