@@ -37,8 +37,8 @@ _SAFE_AGES_S = {INPUTS: _DAY_S, UNFINISHED: 7 * _DAY_S}
 _DEPTH = {"steps": 3, "inputs": 2, "runs": 2, "jobs": 3, "work": 3, "outgoing": 4}
 """How many parts the name of a folder has that is removed as a whole, by its first part."""
 _ORDER = (
-    RUNS, "register", "select", "analyses", "evaluate", "compress", "measurements", "variants", "networks", "train", "baselines",
-    "prepare", INPUTS,
+    RUNS, "register", "select", "analyses", "evaluate", "compress", "measurements", "variants", "networks", "train",
+    "baselines", "prepare", INPUTS,
 )  # fmt: skip
 """What refers to others goes before them; kinds that are not listed go after the runs."""
 
