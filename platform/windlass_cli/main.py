@@ -209,11 +209,13 @@ def runs_cancel(
     cancel(run_id, open_cluster(root, namespace=namespace, context=context), url=kfp)
 
 
-@models_app.callback(epilog=_examples("windlass models", "windlass models show digits"))
+@models_app.callback(
+    epilog=_examples("windlass models", "windlass models show digits", "windlass models family digits")
+)
 def models(
     context: typer.Context, root: Root = DEFAULT_ROOT, tracking_uri: TrackingUri = None, as_json: AsJson = False
 ) -> None:
-    """List the registered models; `models show` shows one with its versions."""
+    """List the registered models; `models show` shows one with its versions, `models family` a version's candidates."""
     if context.invoked_subcommand is None:
         from windlass_cli.commands.models import list_all
 
@@ -231,6 +233,41 @@ def models_show(
     from windlass_cli.commands.models import show
 
     show(name, root, tracking_uri, as_json=as_json)
+
+
+@models_app.command(
+    "family",
+    epilog=_examples(
+        "windlass models family digits", "windlass models family digits/3", "windlass models family digits@shadow"
+    ),
+)
+def models_family(
+    model: Annotated[str, typer.Argument(help="NAME, NAME/VERSION or NAME@ALIAS; a name alone means its champion.")],
+    root: Root = DEFAULT_ROOT,
+    tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show every candidate of the run that a version comes from, and which ones are registered."""
+    from windlass_cli.commands.family import show_family
+
+    show_family(model, root, tracking_uri, as_json=as_json)
+
+
+@models_app.command(
+    "diff", epilog=_examples("windlass models diff digits 3 4", "windlass models diff digits @champion @shadow --json")
+)
+def models_diff(
+    name: Annotated[str, typer.Argument(help="A registered model.")],
+    a: Annotated[str, typer.Argument(metavar="A", help="A version by its number, or @ALIAS.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The version to compare with it.")],
+    root: Root = DEFAULT_ROOT,
+    tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two versions: what breaks callers, figures with intervals, recipe, dataset, methods."""
+    from windlass_cli.commands.diff import show_diff
+
+    show_diff(name, a, b, root, tracking_uri, as_json=as_json)
 
 
 @app.command(epilog=_examples("windlass serve digits", "windlass serve digits wine --port 9000 --workers 2"))
@@ -303,6 +340,90 @@ def evaluate(
         bad_rows=bad_rows,
         config=EvaluateConfig(),
         serve=ServeConfig(threads=threads),
+        root=root,
+        tracking_uri=tracking_uri,
+        as_json=as_json,
+    )
+
+
+@app.command(
+    epilog=_examples(
+        "windlass promote digits --candidate pruned-50+int8",
+        "windlass promote digits --candidate fp32 --version 3 --alias shadow",
+        "windlass promote digits --candidate fp32 --alias none",
+    )
+)
+def promote(
+    name: Annotated[str, typer.Argument(help="A registered model.")],
+    candidate: Annotated[str, typer.Option(help="One of its family, as `windlass models family` lists it.")],
+    version: Annotated[
+        int | None, typer.Option(min=1, help="The version whose family is meant.", show_default="the champion")
+    ] = None,
+    alias: Annotated[
+        str, typer.Option(help="Names the candidate's version then; `none` only registers it.")
+    ] = "champion",
+    root: Root = DEFAULT_ROOT,
+    tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
+) -> None:
+    """Register a candidate that its run did not choose, and move the alias to it."""
+    from windlass_cli.commands import family
+
+    family.promote(name, candidate, version=version, alias=alias, root=root, tracking_uri=tracking_uri, as_json=as_json)
+
+
+@app.command(
+    epilog=_examples(
+        "windlass rollback digits", "windlass rollback digits --to 3", "windlass rollback digits --alias shadow"
+    )
+)
+def rollback(
+    name: Annotated[str, typer.Argument(help="A registered model.")],
+    alias: Annotated[str, typer.Option(help="The alias that goes back.")] = "champion",
+    to: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="A version.", show_default="what it named before")
+    ] = None,
+    root: Root = DEFAULT_ROOT,
+    tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let an alias name again what it named before; a second rollback undoes the first."""
+    from windlass_cli.commands import family
+
+    family.rollback(name, alias=alias, to=to, root=root, tracking_uri=tracking_uri, as_json=as_json)
+
+
+@app.command(
+    epilog=_examples(
+        "windlass prune --dry-run",
+        "windlass prune --keep-runs 3 --yes",
+        "windlass prune --older-than 30d --root s3://bucket/prefix",
+    )
+)
+def prune(
+    keep_runs: Annotated[
+        int | None,
+        typer.Option(
+            min=0, metavar="N", help="The newest runs stay.", show_default="10, and 0 where --older-than is given"
+        ),
+    ] = None,
+    older_than: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="What is younger stays: 30d, 12h.", show_default="an hour")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    root: Root = DEFAULT_ROOT,
+    tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
+) -> None:
+    """Free disk: remove what no alias, no run in progress and none of the newest runs needs. MLflow is not touched."""
+    from windlass_cli.commands import prune as pruning
+
+    pruning.prune(
+        keep_runs=keep_runs,
+        older_than=older_than,
+        dry_run=dry_run,
+        yes=yes,
         root=root,
         tracking_uri=tracking_uri,
         as_json=as_json,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 import urllib.request
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,8 @@ from windlass.registry import FamilyMember, register
 from windlass.registry.config import RegisterConfig
 from windlass.registry.documents import Registration
 from windlass.storage import Reference
-from windlass.variants import GoldenExamples, Origin, Signature, TensorSpec, Variant
+from windlass.variants import GoldenExamples, Origin, Signature, TensorSpec, Variant, golden
+from windlass.variants.engines import load_engine
 
 IMAGES = Signature(
     inputs=(TensorSpec(name="image", dtype="uint8", shape=(None, 2, 2, 1)),),
@@ -76,6 +79,58 @@ def make_variant(directory: Path, kind: str = "numbers") -> Path:
     return directory
 
 
+def make_family(directory: Path, names: Sequence[str], signature: Signature | None = None) -> list[FamilyMember]:
+    """Candidates of numbers to classes, each with other weights, golden answers of its own and figures to tell."""
+    made = signature or KINDS["numbers"][0]
+    rng = np.random.default_rng(1)
+    weight_FC = rng.normal(size=(len(made.columns or ()), len(made.class_names or ()))).astype(np.float32)
+    members = []
+    for number, name in enumerate(names, start=1):
+        variant = directory / "variants" / name
+        variant.mkdir(parents=True)
+        onnx.save(linear_model(weight_FC / number), variant / "model.onnx")
+        written = Variant(
+            name=name,
+            task="tabular-classification",
+            format="onnx",
+            engine="onnxruntime",
+            preprocessing="graph",
+            signature=made,
+            files=("model.onnx",),
+            origin=Origin(model=Reference(uri="steps/train/k", digest="5" * 64), methods=tuple(name.split("+"))),
+        )
+        written.write(variant / "variant.json")
+        engine = load_engine(variant, written, threads=1)
+        rows = [[float(index)] * len(weight_FC) for index in range(3)]
+        golden.make(engine, rows, uncompressed=engine, tolerance=1e-4).write(variant / "golden.json")
+        accuracy, size_bytes, p95_ms = 1 - number / 100, 1000 // number, 0.5 / number
+        measurement = {
+            "format_version": 1,
+            "candidate": name,
+            "metric": "accuracy",
+            "quality": {"accuracy": {"point": accuracy, "low": accuracy - 0.01, "high": accuracy + 0.01}},
+            "size_bytes": size_bytes,
+            "latency": [{"batch_size": 1, "p50_ms": p95_ms / 2, "p95_ms": p95_ms, "runs": 90}],
+            "memory": {"total_bytes": 80_000_000 + size_bytes, "method": "pss"},
+            "batch_invariant": True,
+            "machine": "this one",
+        }
+        (directory / f"{name}.json").write_text(json.dumps(measurement))
+        figures = {"accuracy": accuracy, "size_bytes": size_bytes, "latency_p95_batch1_ms": p95_ms, "memory_bytes": 8e7}
+        members.append(
+            FamilyMember(name, variant, directory / f"{name}.json", figures, "accuracy", number > 1, f"why {name}")
+        )
+    return members
+
+
+def register_family(
+    tracking_uri: str, directory: Path, names: Sequence[str], winner: str, **changes: Any
+) -> Registration:
+    """Register a family that is made in `directory`; `changes` as of `register_variant`."""
+    family = make_family(directory, names, changes.pop("signature", None))
+    return register_variant(tracking_uri, directory / "variants", family=family, winner=winner, **changes)
+
+
 def register_variant(tracking_uri: str, variant: Path, **changes: Any) -> Registration:
     """Register with everything filled in; `changes` replaces arguments."""
     report = variant.parent / "report"
@@ -86,14 +141,13 @@ def register_variant(tracking_uri: str, variant: Path, **changes: Any) -> Regist
         "recipe_name": "digits",
         "run_key": "a" * 64,
         "tracking_uri": tracking_uri,
-        "variant": variant,
-        "measurement": variant / "measurement.json",
+        "family": [
+            FamilyMember("fp32", variant, variant / "measurement.json", {"accuracy": 0.99, "size_bytes": 400.0}),
+            FamilyMember("int8", variant, variant / "measurement.json", {"accuracy": 0.98, "size_bytes": 100.0}),
+        ],
+        "winner": "int8",
         "report": report,
         "verdict": {"winner": "int8"},
-        "family": [
-            FamilyMember("fp32", variant, {"accuracy": 0.99, "size_bytes": 400.0}),
-            FamilyMember("int8", variant, {"accuracy": 0.98, "size_bytes": 100.0}),
-        ],
         "history": None,
         "tags": {"windlass.dataset": "f" * 64},
         "run_id_tag": "digits-1",
@@ -142,6 +196,7 @@ class MlflowServer(Process):
     """`mlflow server` on SQLite."""
 
     def __init__(self, directory: Path) -> None:
+        self.directory = directory
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         arguments = ["mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]

@@ -30,6 +30,7 @@ HEAVY = {
 }
 COMMANDS = [
     ["init"], ["run"], ["try"], ["runs"], ["runs", "show"], ["models"], ["models", "show"], ["serve"], ["predict"],
+    ["models", "family"], ["models", "diff"], ["promote"], ["rollback"], ["prune"],
     ["recipe", "show"], ["recipe", "schema"], ["doctor"],
 ]  # fmt: skip
 

@@ -7,7 +7,7 @@ import fcntl
 import secrets
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -233,7 +233,10 @@ def read_recipe(workspace: Workspace, run_id: str) -> ResolvedRecipe:
 def list_runs(workspace: Workspace) -> list[RunRecord]:
     """All runs, the newest first."""
     names = [name for name in workspace.list_documents("runs/") if name.endswith("/run.json")]
-    records = [read_run(workspace, name.split("/")[1]) for name in names]
+    records = []
+    for name in names:
+        with suppress(RunNotFoundError):  # it was pruned since
+            records.append(read_run(workspace, name.split("/")[1]))
     return sorted(records, key=lambda record: record.started, reverse=True)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,6 @@ from windlass.compression.documents import CANDIDATES_NAME, Candidate, Candidate
 from windlass.data.description import DATASET_NAME, DatasetDescription, SplitName
 from windlass.evaluation.documents import (
     EVALUATION_NAME,
-    MEASUREMENT_NAME,
     VERDICT_NAME,
     Evaluation,
     Verdict,
@@ -31,7 +30,6 @@ from windlass.recipe.summaries import (
     summarize_evaluation,
     summarize_model,
     summarize_verdict,
-    test_figures,
 )
 from windlass.registry.documents import REGISTRATION_NAME
 from windlass.schema import digest_of
@@ -39,6 +37,7 @@ from windlass.storage import Reference, Workspace
 from windlass.tasks import get_task
 
 if TYPE_CHECKING:
+    from windlass.registry import FamilyMember
     from windlass.training.cluster import TrainingPods
     from windlass.training.documents import Training
 
@@ -347,7 +346,6 @@ def register(
 
     This step is never skipped: a version may have been removed there since. It is idempotent by its key.
     """
-    from windlass.registry import FamilyMember
     from windlass.registry import register as register_version
 
     decided_in = workspace.fetch(verdict)
@@ -363,26 +361,16 @@ def register(
         verdict=verdict.digest,
     )
     with tempfile.TemporaryDirectory() as temporary:
-        measurement = Path(temporary) / MEASUREMENT_NAME
-        next(m for m in measured.measurements if m.candidate == decided.winner).write(measurement)
         registration = register_version(
             resolved.recipe.registration,
             recipe_name=resolved.name,
             run_key=key,
             tracking_uri=_tracking_uri(resolved, workspace),
-            variant=workspace.fetch(variants[decided.winner]),
-            measurement=measurement,
+            family=_family(workspace, variants, measured, decided, Path(temporary)),
+            winner=decided.winner,
             dataset=workspace.fetch(dataset) / DATASET_NAME,
             report=decided_in,
             verdict=decided.model_dump(mode="json"),
-            family=[
-                FamilyMember(
-                    m.candidate,
-                    workspace.fetch(variants[m.candidate]),
-                    {**figures(m), **test_figures(decided, m.candidate)},
-                )
-                for m in measured.measurements
-            ],
             history=workspace.fetch(model) / HISTORY_NAME,
             tags={"windlass.dataset": dataset.digest},
             run_id_tag=run_id,
@@ -397,6 +385,30 @@ def register(
         lambda output: registration.write(output / REGISTRATION_NAME),
         lambda _: {"model": registration.model, "version": registration.version, "alias": registration.alias or "none"},
     )
+
+
+def _family(
+    workspace: Workspace, variants: Mapping[str, Reference], measured: Evaluation, decided: Verdict, directory: Path
+) -> list[FamilyMember]:
+    """All candidates as registration takes them, each with its measurement as a file in `directory`."""
+    from windlass.registry import FamilyMember
+
+    judged = {judgement.candidate: judgement for judgement in decided.candidates}
+    family = []
+    for number, measurement in enumerate(measured.measurements):
+        document = directory / f"{number}.json"
+        measurement.write(document)
+        member = FamilyMember(
+            name=measurement.candidate,
+            variant=workspace.fetch(variants[measurement.candidate]),
+            measurement=document,
+            figures={**figures(measurement), **test_figures(decided, measurement.candidate)},
+            metric=measurement.metric,
+            fits=judged[measurement.candidate].fits,
+            reason=judged[measurement.candidate].reason,
+        )
+        family.append(member)
+    return family
 
 
 def _publish(

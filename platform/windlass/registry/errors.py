@@ -91,6 +91,51 @@ class UnsafeVersionError(RegistryError):
         self.name, self.version, self.cause = name, version, _first_line(cause)
 
 
+class NoFamilyError(RegistryError):
+    """The version was registered before families were kept."""
+
+    def __init__(self, name: str, version: int) -> None:
+        super().__init__(
+            f"version {version} of model {name!r} was registered without the other candidates of its run; "
+            "run its recipe again to register one with them"
+        )
+        self.name, self.version = name, version
+
+
+class FamilyGoneError(RegistryError):
+    """The candidates' files are no longer in the MLflow run."""
+
+    def __init__(self, name: str, version: int, run_id: str, file: str) -> None:
+        super().__init__(
+            f"the family of version {version} of model {name!r} is gone: MLflow run {run_id} has no {file}; somebody "
+            "removed its artifacts: run the recipe again to make the candidates anew"
+        )
+        self.name, self.version, self.run_id, self.file = name, version, run_id, file
+
+
+class CandidateNotFoundError(RegistryError):
+    """The family has no such candidate."""
+
+    def __init__(self, name: str, version: int, candidate: str, known: list[str]) -> None:
+        super().__init__(
+            f"the family of version {version} of model {name!r} has no candidate {_shortened(candidate)}, it has "
+            f"{', '.join(known)}; see `windlass models family {name}/{version}`"
+        )
+        self.name, self.version, self.candidate, self.known = name, version, candidate, known
+
+
+class NothingToGoBackToError(RegistryError):
+    """No version is known that the alias named before and that is still there."""
+
+    def __init__(self, name: str, alias: str, skipped: list[str]) -> None:
+        gone = f" that is still there ({', '.join(skipped)})" if skipped else ""
+        super().__init__(
+            f"alias {alias!r} of model {name!r} has named no other version{gone}, as far as Windlass moved it; "
+            f"`windlass rollback {name} --alias {alias} --to N` takes any, see `windlass models show {name}`"
+        )
+        self.name, self.alias, self.skipped = name, alias, skipped
+
+
 def _shortened(text: str) -> str:
     return repr(text if len(text) <= 60 else f"{text[:57]}...")
 

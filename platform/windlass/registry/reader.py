@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-import shutil
 import tempfile
-import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from windlass.registry import safety
-from windlass.registry.bundle import MLMODEL_NAME
 from windlass.registry.errors import (
     AliasNotFoundError,
+    FamilyGoneError,
     ModelNotFoundError,
+    NoFamilyError,
     UnsafeVersionError,
     VersionNotFoundError,
 )
+from windlass.registry.family import FAMILY_NAME, FAMILY_TAG, Family, KeptCandidate
+from windlass.registry.fetching import Fetch, fetch_documents, fetch_version, fetcher, is_whole
 from windlass.registry.names import check_name, is_name, parse_spec
 from windlass.registry.registering import MANIFEST_TAG, RUN_KEY_TAG
-from windlass.registry.safety import UnsafeError
+from windlass.registry.safety import GoneError, UnsafeError
 from windlass.registry.tracking import connect, is_missing, local_artifacts, refusals, repeated
 from windlass.schema import Section
-from windlass.storage import MANIFEST_NAME
 
 ROOTS_VARIABLE = "WINDLASS_ARTIFACT_ROOTS"
 DEFAULT_ALIAS = "champion"
@@ -63,6 +63,14 @@ class VersionInfo(Section):
     def ours(self) -> bool:
         """Whether `windlass.registry` made it; only such versions can be downloaded."""
         return RUN_KEY_TAG in self.tags
+
+
+class TrackedRun(Section):
+    """What MLflow has of a run."""
+
+    run_id: str
+    parameters: dict[str, str]
+    tags: dict[str, str]
 
 
 class Registry:
@@ -105,6 +113,14 @@ class Registry:
             ModelNotFoundError
         """
         return _aliases(self._model(name))
+
+    def model_tags(self, name: str) -> dict[str, str]:
+        """Tags of the registered model itself.
+
+        Raises:
+            ModelNotFoundError
+        """
+        return dict(self._model(name).tags)
 
     def versions(self, name: str) -> list[VersionInfo]:
         """Every version of the model, oldest first.
@@ -160,57 +176,99 @@ class Registry:
             ModelNotFoundError, VersionNotFoundError
             UnsafeVersionError: it is not one of ours, lies where it should not, or was changed.
         """
-        found = self._version(name, version)
-        digest = found.tags.get(MANIFEST_TAG)
-        try:
-            if RUN_KEY_TAG not in found.tags or digest is None:
-                raise UnsafeError("it was not registered by windlass")
-            if not _is_whole(directory, digest):
-                source = self._ask(lambda: self._connected().get_model_version_download_uri(name, str(version)))
-                safety.check_source(source, self._artifact_roots())
-                self._fetch(source, digest, directory)
-        except UnsafeError as error:
-            raise UnsafeVersionError(name, version, str(error)) from error
+        with _refused(name, version):
+            digest = _manifest_digest(self._version(name, version))
+            if not is_whole(directory, digest):
+                fetch_version(self._fetch_from(self._source(name, version)), digest, directory)
         return directory
 
-    def _fetch(self, source: str, digest: str, directory: Path) -> None:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=directory.parent, prefix=".download-") as temporary:
-            target = Path(temporary) / "version"
-            target.mkdir()
-            fetch = self._fetcher(source)
-            fetch(MANIFEST_NAME, target, safety.MAX_DOCUMENT_BYTES)
-            manifest = safety.read_manifest(target / MANIFEST_NAME, digest)
-            safety.check_listing(manifest)
-            fetch(MLMODEL_NAME, target, manifest.files[MLMODEL_NAME].size_bytes)
-            safety.check_mlmodel(target / MLMODEL_NAME)
-            for file, entry in manifest.files.items():
-                if file != MLMODEL_NAME:
-                    fetch(file, target, entry.size_bytes)
-            safety.check_files(target, manifest)
-            safety.check_variant(target)
-            _replace(target, directory)
+    def read_documents(self, name: str, version: int, files: Collection[str]) -> dict[str, bytes]:
+        """Some of a version's small files, verified, without its model.
 
-    def _fetcher(self, source: str) -> Callable[[str, Path, int], None]:
-        """How one named file, of a bounded size, comes from the source into a directory."""
-        root = urlsplit(source)
-        if root.scheme in ("", "file"):
-            folder = Path(url2pathname(root.path))
-            return lambda name, target, max_bytes: _copy(folder, name, target, max_bytes)
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+        Raises:
+            ModelNotFoundError, VersionNotFoundError
+            UnsafeVersionError: as of `download`.
+        """
+        with _refused(name, version):
+            digest = _manifest_digest(self._version(name, version))
+            return fetch_documents(self._fetch_from(self._source(name, version)), digest, files)
 
-        uri = self.tracking_uri
-        repository: Any = get_artifact_repository(source, tracking_uri=uri, registry_uri=uri)
+    def version(self, name: str, version: int) -> VersionInfo:
+        """One version as it is listed.
 
-        def fetch(name: str, target: Path, max_bytes: int) -> None:
-            sizes = self._ask(lambda: {file.path: file.file_size for file in repository.list_artifacts(_parent(name))})
-            if name not in sizes:
-                raise UnsafeError(f"{name} is missing")
-            if (sizes[name] or 0) > max_bytes:
-                raise UnsafeError(f"{name} is larger than {max_bytes:,} bytes")
-            self._ask(lambda: repository.download_artifacts(name, dst_path=str(target)))
+        Raises:
+            ModelNotFoundError, VersionNotFoundError
+        """
+        found = self._version(name, version)
+        return _version_info(found, self.aliases(name))
 
-        return fetch
+    def run(self, run_id: str) -> TrackedRun | None:
+        """What MLflow has of a run; None if it is gone."""
+        from mlflow import MlflowException
+
+        self._connected()
+        with refusals(self.tracking_uri):
+            try:
+                data = repeated(self.tracking_uri, lambda: self._client.get_run(run_id)).data
+            except MlflowException as error:
+                if is_missing(error):
+                    return None
+                raise
+        return TrackedRun(run_id=run_id, parameters=dict(data.params), tags=dict(data.tags))
+
+    def family(self, name: str, version: int) -> Family:
+        """The candidates of the run that a version comes from, their files unseen.
+
+        Raises:
+            ModelNotFoundError, VersionNotFoundError
+            UnsafeVersionError: the version is not one of ours, or the list is not the one that was registered.
+            NoFamilyError: it was registered without one.
+            FamilyGoneError: the run's artifacts were removed.
+        """
+        found = self._version(name, version)
+        with _refused(name, version), tempfile.TemporaryDirectory() as temporary:
+            _manifest_digest(found)
+            if FAMILY_TAG not in found.tags:
+                raise NoFamilyError(name, version)
+            try:
+                fetch = self._fetch_from(_folder(self._source(name, version)))
+                fetch(FAMILY_NAME, Path(temporary), safety.MAX_DOCUMENT_BYTES)
+            except GoneError as error:
+                raise FamilyGoneError(name, version, found.run_id, FAMILY_NAME) from error
+            data = (Path(temporary) / FAMILY_NAME).read_bytes()
+            if hashlib.sha256(data).hexdigest() != found.tags[FAMILY_TAG]:
+                raise UnsafeError(f"the {FAMILY_NAME} of its run is not the one that was registered")
+            return Family.read(Path(temporary) / FAMILY_NAME)
+
+    def candidate_source(self, name: str, version: int, candidate: KeptCandidate) -> str:
+        """Where the files of a candidate of the version's family lie."""
+        with _refused(name, version):
+            safety.check_file_name(candidate.folder)
+            return f"{_folder(self._source(name, version))}/{candidate.folder}"
+
+    def download_candidate(self, name: str, version: int, candidate: KeptCandidate, directory: Path) -> Path:
+        """A verified copy of a candidate of the version's family, in an absent directory.
+
+        Raises:
+            UnsafeVersionError: a file is not what was registered.
+            FamilyGoneError: the run's artifacts were removed.
+        """
+        with _refused(name, version):
+            fetch = self._fetch_from(self.candidate_source(name, version, candidate))
+            try:
+                fetch_version(fetch, candidate.manifest, directory)
+            except GoneError as error:
+                run_id = self._version(name, version).run_id
+                raise FamilyGoneError(name, version, run_id, candidate.folder) from error
+        return directory
+
+    def _source(self, name: str, version: int) -> str:
+        source: str = self._ask(lambda: self._connected().get_model_version_download_uri(name, str(version)))
+        safety.check_source(source, self._artifact_roots())
+        return source.rstrip("/")
+
+    def _fetch_from(self, source: str) -> Fetch:
+        return fetcher(source, self.tracking_uri, self._ask)
 
     def _artifact_roots(self) -> tuple[str, ...]:
         """Where versions may lie: for a server, the folder in which it put its own first experiment."""
@@ -269,37 +327,21 @@ def _version_info(version: Any, aliases: dict[str, int]) -> VersionInfo:
     )
 
 
-def _parent(name: str) -> str | None:
-    return name.rpartition("/")[0] or None
-
-
-def _copy(root: Path, name: str, target: Path, max_bytes: int) -> None:
-    source = root / name
-    # a link below the artifact root would lead out of it
-    if not source.is_file() or source.resolve() != root.resolve() / name:
-        raise UnsafeError(f"{name} is missing or is a link")
-    if source.stat().st_size > max_bytes:
-        raise UnsafeError(f"{name} is larger than {max_bytes:,} bytes")
-    (target / name).parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target / name, follow_symlinks=False)
-
-
-def _is_whole(directory: Path, digest: str) -> bool:
-    if not (directory / MANIFEST_NAME).is_file():
-        return False
+@contextmanager
+def _refused(name: str, version: int) -> Iterator[None]:
+    """Say of which version it is that something is refused."""
     try:
-        safety.check_files(directory, safety.read_manifest(directory / MANIFEST_NAME, digest))
-    except UnsafeError:
-        return False
-    return True
+        yield
+    except UnsafeError as error:
+        raise UnsafeVersionError(name, version, str(error)) from error
 
 
-def _replace(source: Path, target: Path) -> None:
-    """Move a directory to its place; what was there, broken or of another version, goes away first."""
-    if target.exists():
-        aside = target.with_name(f".{target.name}-{uuid.uuid4().hex[:8]}")
-        target.rename(aside)
-        source.rename(target)
-        shutil.rmtree(aside)
-    else:
-        source.rename(target)
+def _manifest_digest(found: Any) -> str:
+    """Of the manifest that was registered with the version."""
+    if RUN_KEY_TAG not in found.tags or MANIFEST_TAG not in found.tags:
+        raise UnsafeError("it was not registered by windlass")
+    return str(found.tags[MANIFEST_TAG])
+
+
+def _folder(source: str) -> str:
+    return source.rpartition("/")[0]

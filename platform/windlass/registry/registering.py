@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 import time
-import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from windlass.registry.bundle import write_version
+from windlass.registry.aliases import mendable, move_alias
 from windlass.registry.config import RegisterConfig
 from windlass.registry.documents import Registration
+from windlass.registry.family import FamilyMember, upload_family, version_tags
 from windlass.registry.mirror import send_missing
 from windlass.registry.names import check_name
 from windlass.registry.redaction import redact, redact_named
 from windlass.registry.showing import log_report
-from windlass.registry.tracking import (
-    connect,
-    exists_already,
-    find_or_create_run,
-    is_conflict,
-    is_transient,
-    refusals,
-    repeated,
-)
+from windlass.registry.tracking import connect, exists_already, find_or_create_run, refusals, repeated
 from windlass.variants.variant import VARIANT_NAME, Variant
 
 RECIPE_TAG = "windlass.recipe"
@@ -41,26 +31,16 @@ _PARAMETERS_PER_CALL = 100
 _METRICS_PER_CALL = 500
 
 
-@dataclass(frozen=True)
-class FamilyMember:
-    """A candidate of the run: its name, its published variant, and what was measured of it."""
-
-    name: str
-    variant: Path
-    figures: Mapping[str, float]
-
-
 def register(
     config: RegisterConfig,
     *,
     recipe_name: str,
     run_key: str,
     tracking_uri: str,
-    variant: Path,
-    measurement: Path,
+    family: Sequence[FamilyMember],
+    winner: str,
     report: Path,
     verdict: Mapping[str, Any],
-    family: Sequence[FamilyMember],
     history: Path | None,
     tags: Mapping[str, str],
     run_id_tag: str,
@@ -69,12 +49,12 @@ def register(
     parameters: Mapping[str, object] | None = None,
     threads: int = 1,
 ) -> Registration:
-    """Log the family to one run and create the winner's version, once for each `run_key`.
+    """Log the family to one run, files and figures, and create the winner's version, once for each `run_key`.
 
     Args:
         run_key: the register step's key; a version that has it already is taken as it is.
-        variant: directory of the winner.
-        measurement: the winner's measurement.json.
+        family: every candidate.
+        winner: the name of the one that becomes a version; `windlass.registry.promote` makes one of another later.
         report: directory with report.json and report.html, its figures and its tables.
         verdict: the verdict as plain data.
         history: history.jsonl of training; steps.jsonl beside it is taken along. Only what a mirror has not sent yet
@@ -91,8 +71,8 @@ def register(
         RegistryUnreachableError, RegistryRefusedError: the same call goes on where this one ended.
     """
     name = check_name(config.model or recipe_name)
-    winner = Variant.read(variant / VARIANT_NAME)
-    version_tags = {RECIPE_TAG: recipe_name, PARENT_TAG: winner.origin.model.digest, **tags, RUN_KEY_TAG: run_key}
+    made_of = Variant.read(next(member for member in family if member.name == winner).variant / VARIANT_NAME)
+    lineage = {RECIPE_TAG: recipe_name, PARENT_TAG: made_of.origin.model.digest, **tags, RUN_KEY_TAG: run_key}
     client = connect(tracking_uri)
     with refusals(tracking_uri):
         found = repeated(tracking_uri, lambda: _find_version(client, name, run_key))
@@ -100,16 +80,20 @@ def register(
             run_id = find_or_create_run(
                 client, tracking_uri, experiment=recipe_name, run_id_tag=run_id_tag, tags={RECIPE_TAG: recipe_name}
             )
-            _log_figures(client, tracking_uri, run_id, family, {**(parameters or {}), "winner": winner.name}, tags)
+            _log_figures(client, tracking_uri, run_id, family, {**(parameters or {}), "winner": winner}, tags)
             log_report(client, tracking_uri, run_id, report, verdict)
             if history is not None:
                 send_missing(client, tracking_uri, run_id, history, history.with_name("steps.jsonl"))
-            source, digest = _upload_version(client, tracking_uri, run_id, variant, measurement, dataset, threads)
-            version_tags[MANIFEST_TAG] = digest
-            found = _create_version(client, tracking_uri, name, run_key, source, run_id, version_tags)
+            root, kept = upload_family(
+                client, tracking_uri, run_id, family, winner=winner, dataset=dataset, threads=threads
+            )
+            chosen = kept.candidate(winner)
+            assert chosen is not None
+            version = {**lineage, **version_tags(kept, chosen), MANIFEST_TAG: chosen.manifest}
+            found = create_version(client, tracking_uri, name, run_key, f"{root}/{chosen.folder}", run_id, version)
         alias = config.alias if gate_open else None
         if alias is not None:
-            _move_alias(client, tracking_uri, name, alias, int(found.version))
+            move_alias(client, tracking_uri, name, alias, int(found.version), by="register")
         _end_run(client, tracking_uri, found.run_id)
     return Registration(
         model=name,
@@ -159,23 +143,6 @@ def _key(text: str) -> str:
     return re.sub(r"[^\w.\- /]", "_", text)[:250]
 
 
-def _upload_version(
-    client: Any, tracking_uri: str, run_id: str, variant: Path, measurement: Path, dataset: Path | None, threads: int
-) -> tuple[str, str]:
-    """Upload the version's directory below a name that no other attempt uses.
-
-    Returns:
-        Its address and the digest of its manifest.
-    """
-    folder = f"versions/{uuid.uuid4().hex[:12]}"
-    with tempfile.TemporaryDirectory() as temporary:
-        directory = Path(temporary) / "version"
-        manifest = write_version(variant, measurement, directory, run_id=run_id, threads=threads, dataset=dataset)
-        repeated(tracking_uri, lambda: client.log_artifacts(run_id, str(directory), folder))
-    root = repeated(tracking_uri, lambda: client.get_run(run_id)).info.artifact_uri
-    return f"{root}/{folder}", manifest.digest
-
-
 def _find_version(client: Any, name: str, run_key: str) -> Any:
     """The version with this key, the lowest where two callers made one each, or None."""
     found = client.search_model_versions(
@@ -184,7 +151,7 @@ def _find_version(client: Any, name: str, run_key: str) -> Any:
     return min(found, key=lambda version: int(version.version), default=None)
 
 
-def _create_version(
+def create_version(
     client: Any, tracking_uri: str, name: str, run_key: str, source: str, run_id: str, tags: Mapping[str, str]
 ) -> Any:
     """Create the version unless it is there. After an error the reply may be what was lost, so it looks again."""
@@ -197,7 +164,7 @@ def _create_version(
         # another process may have created one in the meantime
         return _find_version(client, name, run_key)
 
-    return repeated(tracking_uri, create_and_find, attempts=_CREATE_ATTEMPTS, mendable=_mendable)
+    return repeated(tracking_uri, create_and_find, attempts=_CREATE_ATTEMPTS, mendable=mendable)
 
 
 def _create_model(client: Any, tracking_uri: str, name: str) -> None:
@@ -210,20 +177,7 @@ def _create_model(client: Any, tracking_uri: str, name: str) -> None:
             if not exists_already(error):
                 raise
 
-    repeated(tracking_uri, create, mendable=_mendable)
-
-
-def _move_alias(client: Any, tracking_uri: str, name: str, alias: str, version: int) -> None:
-    repeated(
-        tracking_uri,
-        lambda: client.set_registered_model_alias(name, alias, str(version)),
-        attempts=_CREATE_ATTEMPTS,
-        mendable=_mendable,
-    )
-
-
-def _mendable(error: Exception) -> bool:
-    return is_transient(error) or is_conflict(error)
+    repeated(tracking_uri, create, mendable=mendable)
 
 
 def _end_run(client: Any, tracking_uri: str, run_id: str) -> None:

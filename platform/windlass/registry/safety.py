@@ -30,6 +30,10 @@ class UnsafeError(Exception):
     """Why a version is refused; the reader adds which one it is."""
 
 
+class GoneError(UnsafeError):
+    """A file that the registry knows of is not there."""
+
+
 def check_source(source: str, roots: Iterable[str]) -> None:
     """A version's files must lie below one of the roots: same scheme, same host, no way around it."""
     address = urlsplit(source)

@@ -18,7 +18,15 @@ from windlass.storage._errors import (
     WrongResultError,
 )
 from windlass.storage._flush import flush, flush_tree
-from windlass.storage._manifest import MANIFEST_NAME, FileEntry, Manifest, Reference, describe_directory, digest_file
+from windlass.storage._manifest import (
+    MANIFEST_NAME,
+    FileEntry,
+    Manifest,
+    Reference,
+    StoredFile,
+    describe_directory,
+    digest_file,
+)
 from windlass.storage._s3_settings import S3Settings
 from windlass.storage._workspace import Workspace
 
@@ -42,6 +50,7 @@ __all__ = [
     "StorageFullError",
     "StorageRequestError",
     "StorageUnreachableError",
+    "StoredFile",
     "Workspace",
     "WrongResultError",
     "describe_directory",

@@ -23,6 +23,7 @@ from windlass.storage._manifest import (
     MANIFEST_NAME,
     Manifest,
     Reference,
+    StoredFile,
     check_name,
     describe_directory,
     verify_directory,
@@ -44,6 +45,19 @@ class LocalStore:
         if not (directory / MANIFEST_NAME).is_file():
             return None
         return Reference(uri=str(directory), digest=Manifest.read(directory / MANIFEST_NAME).digest)
+
+    def touch(self, name: str) -> None:
+        with suppress(FileNotFoundError):
+            os.utime(self.root / check_name(name) / MANIFEST_NAME)
+
+    def list_files(self, prefix: str) -> list[StoredFile]:
+        found = []
+        for path in _files_below(self.root / check_name(prefix.rstrip("/"))):
+            with suppress(FileNotFoundError):  # it was removed since
+                status = path.lstat()
+                name = path.relative_to(self.root).as_posix()
+                found.append(StoredFile(name=name, size_bytes=status.st_size, modified_s=status.st_mtime))
+        return found
 
     def make(self, name: str, make: Callable[[Path], None]) -> tuple[Reference, bool]:
         """Publish what `make` writes into a directory; see `publish`."""
@@ -128,7 +142,7 @@ class LocalStore:
     def list_documents(self, prefix: str) -> list[str]:
         base = self.root / check_name(prefix.rstrip("/")) if prefix else self.root
         parent = base if prefix.endswith("/") or not prefix else base.parent
-        names = (path.relative_to(self.root).as_posix() for path in parent.rglob("*") if path.is_file())
+        names = (path.relative_to(self.root).as_posix() for path in _files_below(parent) if path.is_file())
         return sorted(name for name in names if name.startswith(prefix))
 
     def delete_document(self, name: str) -> None:
@@ -201,6 +215,31 @@ def locked(path: Path, waiting_for: str) -> Iterator[None]:
             progress.message(f"waiting for another process that is {waiting_for}")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def locked_at_once(path: Path) -> Iterator[bool]:
+    """Hold the lock of `locked` if nobody else holds it; says whether it is held."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def _files_below(directory: Path) -> Iterator[Path]:
+    """Files and links; folders that are removed meanwhile, by a step or by another process, are left out."""
+
+    def explain(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
+    for folder, _, names in os.walk(directory, onerror=explain):
+        for name in names:
+            yield Path(folder, name)
 
 
 def _is_still(file: IO[bytes], path: Path) -> bool:

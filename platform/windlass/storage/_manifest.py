@@ -94,6 +94,16 @@ class Reference(Section):
     digest: str
 
 
+class StoredFile(Section):
+    """A file below a root, whoever wrote it."""
+
+    name: str
+    """Its path below the root."""
+    size_bytes: int
+    modified_s: float
+    """Seconds since 1970, by the clock of the store."""
+
+
 _known_digests: dict[tuple[int, ...], str] = {}
 """Digests computed by this process, so that gigabytes are read once; the key changes whenever the file does."""
 

@@ -143,16 +143,22 @@ class S3Requests:
         return self._retry(f"looking at {key}", request, stopped)
 
     def list_keys(self, prefix: str) -> list[str]:
-        keys: list[str] = []
+        return [key for key, _, _ in self.list_entries(prefix)]
+
+    def list_entries(self, prefix: str) -> list[tuple[str, int, float]]:
+        """Key, size in bytes and time of the last change, in seconds since 1970, of each object below a prefix."""
+        entries: list[tuple[str, int, float]] = []
         following: dict[str, Any] = {}
         while True:
             page = self._retry(
                 f"listing {prefix}",
                 lambda more=following: self._client.list_objects_v2(Bucket=self.bucket, Prefix=prefix, **more),  # type: ignore[misc]
             )
-            keys += [entry["Key"] for entry in page.get("Contents", [])]
+            entries += [
+                (entry["Key"], entry["Size"], entry["LastModified"].timestamp()) for entry in page.get("Contents", [])
+            ]
             if not page.get("IsTruncated"):
-                return keys
+                return entries
             following = {"ContinuationToken": page["NextContinuationToken"]}
 
     def delete(self, key: str) -> None:

@@ -29,6 +29,7 @@ from windlass.storage._manifest import (
     MANIFEST_NAME,
     Manifest,
     Reference,
+    StoredFile,
     check_name,
     describe_directory,
     describe_file,
@@ -38,6 +39,8 @@ from windlass.storage._s3_requests import S3Requests
 from windlass.storage._s3_settings import S3Settings
 from windlass.storage._upload import upload
 
+USED_NAME = "used"
+"""Beside a manifest: written anew whenever a step takes the result, for its time."""
 _URI = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(?P<prefix>.*))?")
 
 
@@ -56,6 +59,15 @@ class S3Store:
     def find(self, name: str) -> Reference | None:
         manifest = self._manifest(name)
         return None if manifest is None else Reference(uri=f"{self.uri}/{name}", digest=manifest.digest)
+
+    def touch(self, name: str) -> None:
+        self._requests.put(f"{self.prefix}{check_name(name)}/{USED_NAME}", b"", hashlib.sha256(b"").hexdigest())
+
+    def list_files(self, prefix: str) -> list[StoredFile]:
+        return [
+            StoredFile(name=key.removeprefix(self.prefix), size_bytes=size_bytes, modified_s=modified_s)
+            for key, size_bytes, modified_s in self._requests.list_entries(self.prefix + prefix)
+        ]
 
     def make(self, name: str, make: Callable[[Path], None]) -> tuple[Reference, bool]:
         """Publish what `make` writes, or what an earlier process made and could not upload."""

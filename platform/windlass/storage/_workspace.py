@@ -18,8 +18,16 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Protocol
 
-from windlass.storage._local import LocalStore, locked
-from windlass.storage._manifest import Manifest, Reference, check_name, describe_directory, describe_input
+from windlass.storage._local import LocalStore, locked, locked_at_once
+from windlass.storage._manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    Reference,
+    StoredFile,
+    check_name,
+    describe_directory,
+    describe_input,
+)
 from windlass.storage._s3_settings import S3Settings
 from windlass.storage._s3_store import S3Store
 
@@ -32,6 +40,8 @@ class Store(Protocol):
     uri: str
 
     def find(self, name: str) -> Reference | None: ...
+    def touch(self, name: str) -> None: ...
+    def list_files(self, prefix: str) -> list[StoredFile]: ...
     def make(self, name: str, make: Callable[[Path], None]) -> tuple[Reference, bool]: ...
     def publish_files(self, source: Path, manifest: Manifest, name: str) -> Reference: ...
     def fetch(self, reference: Reference) -> Path: ...
@@ -70,8 +80,13 @@ class Workspace:
         return self._store.uri
 
     def find(self, step: str, key: str) -> Reference | None:
-        """The result that is published under this key, if there is one."""
-        return self._store.find(f"steps/{step}/{key}")
+        """The result that is published under this key, if there is one; it counts as used now."""
+        return self._found(f"steps/{step}/{key}")
+
+    def _found(self, name: str) -> Reference | None:
+        if (found := self._store.find(name)) is not None:
+            self._store.touch(name)
+        return found
 
     def once(self, step: str, key: str, make: Callable[[Path], None]) -> tuple[Reference, bool]:
         """Publish what `make` writes into the directory that it is given, unless it is published already.
@@ -139,7 +154,7 @@ class Workspace:
         manifest = describe_input(path, names)
         name = f"inputs/{manifest.digest}"
         with locked(self.local / "locks" / f"inputs-{manifest.digest}.lock", f"publishing {path.name}"):
-            if (found := self._store.find(name)) is not None:
+            if (found := self._found(name)) is not None:
                 return found
             return self._store.publish_files(path if path.is_dir() else path.parent, manifest, name)
 
@@ -177,3 +192,35 @@ class Workspace:
             NotPublishedHereError: it lies elsewhere.
         """
         self._store.remove(reference)
+
+    def list_files(self, prefix: str) -> list[StoredFile]:
+        """What lies below a folder of the root, with sizes and times, whether it is published or not.
+
+        Args:
+            prefix: a path below the root that ends with a slash: `steps/`.
+        """
+        return self._store.list_files(prefix)
+
+    def remove_unused(self, name: str, since_s: float, *, head: str = MANIFEST_NAME) -> bool:
+        """Remove a folder below the root, unless somebody has made or used it since a time, or is about to.
+
+        What readers look for goes first, so that none sees a part. On one machine this excludes whoever makes or takes
+        a result. On an object store another machine may take it in the moment between the look and the removal; its
+        run then says that the result is gone, and makes it anew when it is run again.
+
+        Args:
+            name: such as `steps/train/<key>`, `inputs/<digest>` or `work/train/<key>`.
+            since_s: seconds since 1970; what was last used at just that time is removed.
+            head: the file without which the folder does not exist for readers.
+
+        Returns:
+            Whether it was removed.
+        """
+        lock = self.local / "locks" / f"{'-'.join(check_name(name).split('/')[-2:])}.lock"
+        with locked_at_once(lock) as free:
+            if not free or any(file.modified_s > since_s for file in self._store.list_files(f"{name}/")):
+                return False
+            reference = self._store.find(name) or Reference(uri=f"{self.uri}/{name}", digest="unpublished")
+            self._store.delete_document(f"{name}/{head}")
+            self._store.remove(reference)
+        return True

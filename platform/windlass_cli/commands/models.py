@@ -42,4 +42,4 @@ def _aliases(aliases: dict[str, int]) -> str:
     return ", ".join(f"{alias} → {version}" for alias, version in aliases.items()) or "none"
 
 
-_SHOWN_TAGS = ("recipe", "dataset", "parent")
+_SHOWN_TAGS = ("recipe", "candidate", "dataset", "parent")

@@ -95,8 +95,8 @@ def test_figures_and_tables_of_the_report_are_there_for_mlflows_own_pages(
 
 def test_artifacts_of_the_default_store_lie_beside_its_file(sqlite: str, variant: Path, support: Any) -> None:
     support.register_variant(sqlite, variant)
-    (found,) = (variant.parent / ".windlass" / "mlartifacts").rglob("MLmodel")
-    assert found.is_file()
+    found = (variant.parent / ".windlass" / "mlartifacts").rglob("MLmodel")
+    assert [file.parent.name for file in sorted(found)] == ["1-fp32", "2-int8"]
 
 
 def test_the_registered_variant_knows_its_batch_invariance(
@@ -114,7 +114,7 @@ def test_mlflow_loads_the_version_and_it_is_the_measured_file(sqlite: str, varia
     mlflow.set_tracking_uri(sqlite)
     model = mlflow.onnx.load_model("models:/digits@champion")
     assert model.graph.name == "linear"
-    (file,) = (variant.parent / ".windlass" / "mlartifacts").rglob("model.onnx")
+    (file,) = (variant.parent / ".windlass" / "mlartifacts").rglob("2-int8/model.onnx")
     assert file.read_bytes() == (variant / "model.onnx").read_bytes()
 
 

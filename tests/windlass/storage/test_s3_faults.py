@@ -246,7 +246,8 @@ def test_fault_12_of_writers_on_several_machines_exactly_one_wins(
     assert published is not None
     assert {digest for digest, _ in answers} == {published.digest}
     assert sorted(was_there for _, was_there in answers) == ["False", "True", "True"]
-    assert len(proxied.list_documents("steps/train/k1/")) == 2, "the losers' files are cleared away"
+    left = [name for name in proxied.list_documents("steps/train/k1/") if not name.endswith("/used")]
+    assert len(left) == 2, "the losers' files are cleared away"
 
 
 @pytest.mark.fault

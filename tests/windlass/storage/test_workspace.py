@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -234,3 +235,43 @@ def test_a_local_result_is_fetched_through_a_workspace_on_s3_and_the_other_way_r
 def test_importing_storage_loads_no_boto3() -> None:
     command = "import sys, windlass.storage; assert 'boto3' not in sys.modules and 'botocore' not in sys.modules"
     subprocess.run([sys.executable, "-c", command], check=True)
+
+
+def test_files_are_listed_with_sizes_and_times(workspace: Workspace) -> None:
+    before_s = time.time()
+    workspace.once("train", "k1", _make)
+    workspace.write_document("runs/r1/run.json", b"{}")
+    files = {file.name.rpartition("/")[2]: file for file in workspace.list_files("steps/")}
+    assert set(files) == {"weights with space+plus%.bin", "größe.json", "empty", "manifest.json"}
+    assert files["weights with space+plus%.bin"].size_bytes == 1000
+    assert all(abs(file.modified_s - before_s) < 60 for file in files.values())
+    assert [file.name for file in workspace.list_files("runs/")] == ["runs/r1/run.json"]
+    assert workspace.list_files("inputs/") == []
+
+
+def test_what_was_used_since_stays_and_what_was_not_is_removed_whole(workspace: Workspace) -> None:
+    reference, _ = workspace.once("train", "k1", _make)
+    workspace.fetch(reference)
+    assert not workspace.remove_unused("steps/train/k1", time.time() - 60)
+    assert workspace.remove_unused("steps/train/k1", time.time() + 60)
+    assert workspace.find("train", "k1") is None
+    assert workspace.list_files("steps/") == []
+    assert not list((workspace.local / "cache").glob("*"))
+
+
+def test_a_result_that_is_taken_again_counts_as_used(workspace: Workspace) -> None:
+    workspace.once("train", "k1", _make)
+    time.sleep(1.1)  # an object store keeps whole seconds
+    taken_s = time.time()
+    time.sleep(1.1)
+    workspace.once("train", "k1", _must_not_run)
+    assert not workspace.remove_unused("steps/train/k1", taken_s)
+
+
+def test_what_is_being_made_is_not_removed_and_not_waited_for(workspace: Workspace) -> None:
+    def remove_meanwhile(directory: Path) -> None:
+        (directory / "made").touch()
+        assert not workspace.remove_unused("steps/train/k1", time.time() + 60)
+
+    reference, _ = workspace.once("train", "k1", remove_meanwhile)
+    assert workspace.find("train", "k1") == reference
