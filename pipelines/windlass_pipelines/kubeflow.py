@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -80,12 +80,11 @@ def start_run(
     run_id: str,
     *,
     last_step: str,
-    env_secrets: Mapping[str, Sequence[str]],
 ) -> KubeflowRecord:
     """Compile an opened run for its recipe, and start it.
 
     Args:
-        env_secrets: of each Secret in `resources.cluster.env_secrets`, its keys.
+        settings: with the Secrets that the recipe names.
 
     Raises:
         KubeflowRefusedError, KubeflowUnreachableError, NotKubeflowError: nothing runs; the run is left open.
@@ -93,9 +92,7 @@ def start_run(
     from windlass_pipelines.kubeflow_package import compile_run
 
     resolved = read_recipe(workspace, run_id)
-    spec = compile_run(
-        settings, resolved.recipe.resources.cluster, run_id, last_step=last_step, env_secrets=env_secrets
-    )
+    spec = compile_run(settings, resolved.recipe.resources.cluster, run_id, last_step=last_step)
     arguments = {"root": workspace.uri, "run_id": run_id}
     kubeflow_id = api.create_run(run_id, experiment=resolved.name, spec=spec, arguments=arguments)
     record = KubeflowRecord(url=api.url, kubeflow_id=kubeflow_id)

@@ -122,12 +122,20 @@ def test_all_keys_of_the_secrets_that_a_recipe_names_become_variables_of_the_ste
     run(recipe, cluster, server, "resources.cluster.env_secrets=[database]")
     (there,) = server.runs.values()
     executor = there.pipeline_spec["platform_spec"]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    (secret,) = executor["exec-prepare"]["secretAsEnv"]
-    assert (secret["secretName"], [each["envVar"] for each in secret["keyToEnv"]]) == (
-        "database",
-        ["PASSWORD", "USER"],
-    )
+    secrets = executor["exec-prepare"]["secretAsEnv"]
+    variables = [(each["secretName"], key["envVar"]) for each in secrets for key in each["keyToEnv"]]
+    assert variables == [("database", "PASSWORD"), ("database", "USER")]
     assert "eQ==" not in json.dumps(there.pipeline_spec)
+
+
+def test_a_secret_that_is_not_there_is_named_with_the_command_that_makes_it_before_a_run_is_opened(
+    recipe: Path, cluster: Cluster, server: KubeflowServer
+) -> None:
+    said = r"env_secrets: team-a has no Secret 'absent'; make it, .*: kubectl -n team-a create secret generic absent"
+    with pytest.raises(RecipeError, match=said):
+        run(recipe, cluster, server, "resources.cluster.env_secrets=[absent]")
+    assert list_runs(cluster.workspace) == []
+    assert server.runs == {}
 
 
 def test_a_run_that_may_not_be_started_is_closed_as_failed(

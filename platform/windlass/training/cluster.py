@@ -133,17 +133,18 @@ def describe_job(
     if not root.startswith("s3://"):
         raise InvalidInputError(f"pods cannot reach {root}; use a root on an object store, s3://BUCKET/PREFIX")
     claim = pods.checkpoint_claim
+    variables = {"PYTHONUNBUFFERED": "1", "HOME": "/tmp", **settings.storage_environment()}  # noqa: S108 - an emptyDir
     return DistributedJob(
         name=f"windlass-train-{hashlib.sha256(f'{root}{key}'.encode()).hexdigest()[:12]}",
         namespace=settings.namespace,
         image=settings.image,
         command=("python", "-m", "windlass.training.pod", "--root", root, "--key", key),
-        env={"PYTHONUNBUFFERED": "1", "HOME": "/tmp", **settings.storage_environment()},  # noqa: S108 - an emptyDir
+        env=variables,
         workers=config.num_workers // pods.processes,
         processes_per_worker=pods.processes,
         resources=Resources(cpu=f"{pods.cpu:g}", memory=str(pods.memory_bytes), gpus=pods.gpus),
         volumes=(Claim(_CHECKPOINTS_PATH, claim),) if claim else (),
-        secrets=settings.storage_credentials(),
+        secrets=(*settings.storage_credentials(), *settings.secret_variables(variables)),
         node_selector=pods.node_selector,
         tolerations=pods.tolerations,
         priority_class=pods.priority_class,
@@ -183,7 +184,7 @@ def explain(error: PodFailedError, job: DistributedJob) -> WindlassError:
     if isinstance(own, WorkerKilledError):
         return WorkerKilledError(own.rank, own.signal_name, error.restarts)
     if isinstance(own, WorkerLostError):
-        return WorkerLostError(own.cause, error.restarts)
+        return WorkerLostError(own.rank, own.cause, error.restarts)
     return _as_in_a_pod(own, job)
 
 

@@ -80,11 +80,11 @@ class PeerFailedError(WindlassError):
 
 
 class WorkerLostError(WindlassError):
-    """The workers lost one of them and could not go on without it, again and again."""
+    """A worker no longer reached the others and could not go on without them, again and again."""
 
-    def __init__(self, cause: str, restarts: int) -> None:
+    def __init__(self, rank: int, cause: str, restarts: int) -> None:
         super().__init__(
-            f"the workers lost one another, after {restarts} restarts from the newest checkpoint: {cause}; "
-            "look at the nodes and the network between them; the checkpoints are kept and the same command continues"
+            f"worker {rank} lost the others, after {restarts} restarts from the newest checkpoint: {cause}; look at "
+            "the nodes and the network between them; the checkpoints are kept and the same command continues"
         )
-        self.cause, self.restarts = cause, restarts
+        self.rank, self.cause, self.restarts = rank, cause, restarts

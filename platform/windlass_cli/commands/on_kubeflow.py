@@ -6,14 +6,14 @@ import shlex
 import time
 from pathlib import Path
 
-from windlass.cluster.workflows import WorkflowPods, secret_keys
+from windlass.cluster.workflows import WorkflowPods
 from windlass.errors import EXIT_FAILURE, WindlassError
 from windlass.recipe.inputs import publish_inputs
 from windlass.recipe.load import load_recipe
 from windlass.recipe.resolve import resolve
 from windlass.recipe.runs import finish_run, new_run, read_run
 from windlass_cli.commands import on_cluster
-from windlass_cli.commands.on_cluster import Cluster, follow_run, show_run
+from windlass_cli.commands.on_cluster import Cluster, follow_run, settings_of_run, show_run
 from windlass_cli.commands.run import check_step, command_line
 from windlass_cli.console import stdout
 from windlass_cli.defaults import DEFAULT_ROOT
@@ -36,19 +36,18 @@ def run_on_kubeflow(
     Raises:
         RecipeError: the recipe or an override is wrong, or Kubeflow Pipelines cannot honour it; nothing was started.
         KubeflowRefusedError, KubeflowUnreachableError, NotKubeflowError: nothing was started there.
-        ApiError: a Secret that the recipe names is not there, or may not be read.
+        ApiError: you may not read a Secret that the recipe names.
     """
-    last_step, workspace, settings = check_step(step), cluster.workspace, cluster.settings
+    last_step, workspace = check_step(step), cluster.workspace
     resolved = resolve(load_recipe(path, overrides), path.parent, place="cluster")
     check_recipe(resolved.recipe)
-    names = resolved.recipe.resources.cluster.env_secrets
-    env_secrets = {name: secret_keys(cluster.api, settings.namespace, name) for name in names}
+    settings = settings_of_run(cluster, resolved.recipe)
     api = KubeflowApi(url, settings.namespace)
     place = f"--on cluster --kfp {shlex.quote(url)}{cluster.options}"
     command = f"{command_line('run', path, overrides, step, DEFAULT_ROOT)} {place}"
     run_id = new_run(workspace, publish_inputs(resolved, workspace), command=command)
     try:
-        record = start_run(api, settings, workspace, run_id, last_step=last_step, env_secrets=env_secrets)
+        record = start_run(api, settings, workspace, run_id, last_step=last_step)
     except WindlassError:
         finish_run(workspace, run_id, EXIT_FAILURE)
         raise

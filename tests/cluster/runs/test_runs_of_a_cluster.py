@@ -11,6 +11,12 @@ import pytest
 
 from cluster_installation import Installation
 from cluster_runs import WINE, Typist
+from windlass.recipe.inputs import publish_inputs
+from windlass.recipe.load import load_recipe
+from windlass.recipe.resolve import resolve
+from windlass.recipe.runs import new_run
+from windlass.storage import Workspace
+from windlass_pipelines.cluster import storage_from_outside
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
@@ -102,3 +108,17 @@ def test_what_a_cluster_cannot_honour_is_refused_by_name_before_anything_starts(
     assert "resources.cluster.worker.processes: 3: train.num_workers, 2, is not a multiple of it" in err
     assert "resources.cluster.worker.gpus: 1: each of the 3 processes of a pod uses one" in err
     assert pods_of_runs(installation) == before
+
+
+def test_the_runs_of_a_cluster_are_listed_from_any_directory_without_naming_its_root(typist: Typist) -> None:
+    (typist.directory / "wine.yaml").write_text(WINE)
+    root = typist.settings.storage.root
+    workspace = Workspace(root, typist.directory / "local", s3=storage_from_outside(typist.settings, None))
+    resolved = resolve(load_recipe(typist.directory / "wine.yaml", ()), typist.directory, place="cluster")
+    run_id = new_run(workspace, publish_inputs(resolved, workspace))
+    there = ("--on", "cluster", "--namespace", typist.settings.namespace)
+    listed = typist.run("runs", *there)
+    assert (run_id, "running") in [(each["run_id"], each["status"]) for each in listed]
+    assert typist.run("runs", "show", run_id, *there)["run"]["run_id"] == run_id
+    out, _ = typist.start("runs", *there).communicate(timeout=60)
+    assert f"to follow what runs: windlass runs attach {run_id} --namespace {typist.settings.namespace}" in out

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from kubernetes.client import ApiClient, Configuration
 
 from windlass.cluster.errors import OutOfMemoryError, PodFailedError, PodFailure
 from windlass.cluster.jobs import DistributedJob, SecretVariable
 from windlass.cluster.launcher import Launcher
+from windlass.cluster.render import render_pytorchjob, render_trainjob
 from windlass.cluster.settings import SETTINGS_VARIABLE, ClusterSettings, StorageSettings
 from windlass.errors import CorruptedError, InvalidInputError, WindlassError
 from windlass.models import make_spec
@@ -34,6 +38,7 @@ from windlass.training.pod import MOST_TERMINATION_BYTES, termination_message
 from windlass.training.relay import PREFIX, LogRelay, PodsEndedError
 from windlass.training.reports import describe_error, rebuild_error
 
+GOLDEN = Path(__file__).parent / "golden"
 SETTINGS = ClusterSettings(
     release="windlass",
     namespace="team",
@@ -113,7 +118,7 @@ def test_the_pods_word_that_no_restart_helps_ends_the_waiting(tmp_path: Path) ->
         TrainingInterruptedError(12),
         TrainingInterruptedError(None),
         WorkerKilledError(1, "SIGKILL", 0),
-        WorkerLostError("Connection closed by peer", 0),
+        WorkerLostError(1, "Connection closed by peer", 0),
         CheckpointSpaceError("/checkpoints"),
         CorruptedError("a shard is damaged"),
         InvalidInputError("train.precision: bf16 needs a CUDA GPU"),
@@ -147,6 +152,16 @@ def test_a_job_is_named_after_its_root_and_key_and_has_no_more_than_the_stores_c
     assert SecretVariable("AWS_SECRET_ACCESS_KEY", "store", "AWS_SECRET_ACCESS_KEY") in described.secrets
     assert described.service_account == "training"
     assert described.volumes[0].path == "/checkpoints"
+
+
+@pytest.mark.parametrize(("kind", "render"), [("pytorchjob", render_pytorchjob), ("trainjob", render_trainjob)])
+def test_the_keys_of_the_secrets_of_a_recipe_are_variables_by_reference_of_either_kind_of_job(
+    kind: str, render: Callable[[DistributedJob], dict[str, Any]]
+) -> None:
+    keys = {"tokens": ("API_TOKEN", "HOME", "AWS_ACCESS_KEY_ID", "not a name", "BOTH"), "database": ("BOTH",)}
+    settings = SETTINGS.model_copy(update={"env_secrets": keys})
+    described = describe_job(TrainConfig(), "s3://b/r", "k", settings=settings, pods=TrainingPods(), owner=None)
+    assert render(described) == yaml.safe_load((GOLDEN / f"{kind}.yaml").read_text(encoding="utf-8"))
 
 
 def test_workers_that_do_not_fill_their_pods_and_roots_that_pods_cannot_reach_are_refused() -> None:
