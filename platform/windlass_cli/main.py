@@ -47,7 +47,7 @@ Kfp = Annotated[
         "--kfp",
         metavar="URL",
         envvar="WINDLASS_KFP",
-        help="API of Kubeflow Pipelines, which then runs the steps on the cluster.",
+        help="API of Kubeflow Pipelines, which then runs the steps; `auto` finds it in the cluster.",
         show_default="one Job runs them",
     ),
 ]
@@ -89,6 +89,7 @@ def init(
         "windlass run mine.yaml --step train",
         "windlass run mine.yaml --json > result.json",
         "windlass run mine.yaml --on cluster --namespace team-a",
+        "windlass run mine.yaml --on cluster --kfp auto",
         "windlass run mine.yaml --on cluster --kfp https://kubeflow.example.org/pipeline",
     )
 )

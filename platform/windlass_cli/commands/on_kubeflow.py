@@ -6,6 +6,8 @@ import shlex
 import time
 from pathlib import Path
 
+from windlass.cluster.checks import Rest
+from windlass.cluster.discovery import KubeflowService, find_kubeflow
 from windlass.cluster.workflows import WorkflowPods
 from windlass.errors import EXIT_FAILURE, WindlassError
 from windlass.recipe.inputs import publish_inputs
@@ -18,7 +20,7 @@ from windlass_cli.commands.run import check_step, command_line
 from windlass_cli.console import stdout
 from windlass_cli.defaults import DEFAULT_ROOT
 from windlass_cli.display import open_display
-from windlass_pipelines.kubeflow import KubeflowRecord, KubeflowRun, check_recipe, find_record, start_run
+from windlass_pipelines.kubeflow import FOUND, KubeflowRecord, KubeflowRun, check_recipe, find_record, start_run
 from windlass_pipelines.kubeflow_api import KubeflowApi
 
 
@@ -28,13 +30,14 @@ def run_on_kubeflow(
     """Start a run on Kubeflow Pipelines and follow it; Ctrl-C leaves it running.
 
     Args:
-        url: of the API of Kubeflow Pipelines.
+        url: of the API of Kubeflow Pipelines, or `auto`: it is found in the cluster.
 
     Returns:
         The exit code of the run, or 130 when Ctrl-C ended the watching.
 
     Raises:
         RecipeError: the recipe or an override is wrong, or Kubeflow Pipelines cannot honour it; nothing was started.
+        NoKubeflowError: it was to be found in the cluster, and is not there.
         KubeflowRefusedError, KubeflowUnreachableError, NotKubeflowError: nothing was started there.
         ApiError: you may not read a Secret that the recipe names.
     """
@@ -42,12 +45,12 @@ def run_on_kubeflow(
     resolved = resolve(load_recipe(path, overrides), path.parent, place="cluster")
     check_recipe(resolved.recipe)
     settings = settings_of_run(cluster, resolved.recipe)
-    api = KubeflowApi(url, settings.namespace)
+    api, found = _open_api(url, cluster)
     place = f"--on cluster --kfp {shlex.quote(url)}{cluster.options}"
     command = f"{command_line('run', path, overrides, step, DEFAULT_ROOT)} {place}"
     run_id = new_run(workspace, publish_inputs(resolved, workspace), command=command)
     try:
-        record = start_run(api, settings, workspace, run_id, last_step=last_step)
+        record = start_run(api, settings, workspace, run_id, last_step=last_step, found=found)
     except WindlassError:
         finish_run(workspace, run_id, EXIT_FAILURE)
         raise
@@ -75,7 +78,7 @@ def attach(run_id: str, cluster: Cluster, *, url: str | None, as_json: bool) -> 
     if exit_code is not None:
         show_run(cluster, run_id, as_json=as_json, log=record.page)
         return exit_code
-    run = _run(run_id, record, KubeflowApi(url or record.url, cluster.settings.namespace), cluster)
+    run = _run(run_id, record, _open_api(url or record.url, cluster)[0], cluster)
     return follow_run(cluster, run_id, run.follow, as_json=as_json, log=record.page)
 
 
@@ -98,7 +101,7 @@ def cancel(run_id: str, cluster: Cluster, *, url: str | None) -> None:
     if before.exit_code is not None:
         stdout().print(f"{run_id} has ended already: {before.status}", markup=False)
         return
-    run = _run(run_id, record, KubeflowApi(url or record.url, cluster.settings.namespace), cluster)
+    run = _run(run_id, record, _open_api(url or record.url, cluster)[0], cluster)
     deleted = run.cancel()
     after = read_run(cluster.workspace, run_id)
     if after.status != "interrupted":
@@ -107,6 +110,15 @@ def cancel(run_id: str, cluster: Cluster, *, url: str | None) -> None:
     jobs = f", and deleted: {', '.join(deleted)}" if deleted else ""
     again = f"; to go on: {after.command}" if after.command else ""
     stdout().print(f"{run_id} is cancelled{jobs}; what is done is kept{again}", markup=False)
+
+
+def _open_api(url: str, cluster: Cluster) -> tuple[KubeflowApi, KubeflowService | None]:
+    """The API at an address, or where the cluster has it: then requests go through the API server."""
+    namespace = cluster.settings.namespace
+    if url != FOUND:
+        return KubeflowApi(url, namespace), None
+    found = find_kubeflow(Rest(cluster.api), namespace)
+    return KubeflowApi(f"{cluster.api.configuration.host}{found.path}", namespace, cluster=cluster.api), found
 
 
 def _run(run_id: str, record: KubeflowRecord, api: KubeflowApi, cluster: Cluster) -> KubeflowRun:

@@ -22,6 +22,22 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 GONE_WITHIN_S = 60
 LONG_WINE = WINE.replace("epochs: 3", "epochs: 4000")
+NEEDS_A_TOKEN = """\
+import os
+
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, input_shape, num_outputs):
+        super().__init__()
+        if "KUBERNETES_SERVICE_HOST" in os.environ and os.environ.get("TEAM_TOKEN") != "from a secret":
+            raise RuntimeError("TEAM_TOKEN is not here")
+        self.layer = nn.Linear(*input_shape, num_outputs)
+
+    def forward(self, x):
+        return self.layer(x)
+"""
 
 
 def pods_of_runs(installation: Installation) -> list[str]:
@@ -122,3 +138,19 @@ def test_the_runs_of_a_cluster_are_listed_from_any_directory_without_naming_its_
     assert typist.run("runs", "show", run_id, *there)["run"]["run_id"] == run_id
     out, _ = typist.start("runs", *there).communicate(timeout=60)
     assert f"to follow what runs: windlass runs attach {run_id} --namespace {typist.settings.namespace}" in out
+
+
+def test_the_secrets_that_a_recipe_names_reach_steps_and_training_pods(
+    typist: Typist, installation: Installation
+) -> None:
+    (typist.directory / "net.py").write_text(NEEDS_A_TOKEN)
+    (typist.directory / "wine.yaml").write_text(WINE.replace("architecture: linear", 'architecture: "net.py:Net"'))
+    words = ("--step", "compress", "--set", "resources.cluster.env_secrets=[team]")
+    refused = typist.start("run", "wine.yaml", "--on", "cluster", *typist.place, *words)
+    _, err = refused.communicate(timeout=60)
+    assert refused.returncode == 2
+    assert f"{installation.namespace} has no Secret 'team'; make it, or leave it out: kubectl" in err
+
+    installation.kubectl("create", "secret", "generic", "team", "--from-literal=TEAM_TOKEN=from a secret")
+    result = typist.on_cluster("wine.yaml", *words)
+    assert [step["step"] for step in result["run"]["steps"]] == ["prepare", "train", "compress"]
