@@ -79,6 +79,18 @@ class PeerFailedError(WindlassError):
         super().__init__("another worker failed; its own message says why")
 
 
+class TrainingTimeoutError(WindlassError):
+    """A training job of a cluster took longer than it may."""
+
+    def __init__(self, timeout_s: int, cause: str | None = None) -> None:
+        before = f"; before, its pods had to start again: {cause}" if cause else ""
+        super().__init__(
+            f"training took longer than resources.cluster.training_timeout, {timeout_s} s; raise it, or use more "
+            f"train.num_workers; the checkpoints are kept and the same command continues{before}"
+        )
+        self.timeout_s, self.cause = timeout_s, cause
+
+
 class WorkerLostError(WindlassError):
     """A worker no longer reached the others and could not go on without them, again and again."""
 

@@ -8,14 +8,16 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import permutations
 from typing import Any
 
 import pytest
 
 from windlass.models.spec import STEPS_NAME
+from windlass.training.cluster import TrainingPods
 from windlass.training.documents import TRAINING_NAME, TrainingSummary
+from windlass.training.errors import TrainingTimeoutError
 
 pytestmark = [
     pytest.mark.cluster,
@@ -85,3 +87,26 @@ def test_fault_6_pods_that_lose_one_another_say_so_by_rank_and_go_on_when_the_ne
     assert [name for name in published if name.endswith("/manifest.json")] == [
         f"steps/train/{training.key}/manifest.json"
     ]
+
+
+def test_fault_6_a_network_that_stays_cut_ends_the_training_within_its_timeout_by_rank_and_publishes_nothing(
+    make_training: Callable[..., Any],
+) -> None:
+    training = make_training(epochs=200)
+    with ExitStack() as stack:
+
+        def cut_for_good() -> None:
+            wait_until(lambda: bool(training.checkpoints()))
+            stack.enter_context(cut(training))
+
+        cutter = threading.Thread(target=cut_for_good)
+        cutter.start()
+        began_s = time.monotonic()
+        with pytest.raises(
+            TrainingTimeoutError, match=r"training_timeout, 75 s.*before, .*worker [01] lost the others"
+        ):
+            training.run(TrainingPods(cpu=0.25, memory_bytes=10**9, timeout_s=75))
+        assert time.monotonic() - began_s < 75 + 30
+        cutter.join()
+    assert training.workspace.find("train", training.key) is None
+    assert training.checkpoints(), "the same command goes on from here"

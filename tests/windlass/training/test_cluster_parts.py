@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import yaml
 from kubernetes.client import ApiClient, Configuration
 
-from windlass.cluster.errors import OutOfMemoryError, PodFailedError, PodFailure
+from windlass.cluster.errors import DeadlineExceededError, OutOfMemoryError, PodFailedError, PodFailure
 from windlass.cluster.jobs import DistributedJob, SecretVariable
 from windlass.cluster.launcher import Launcher
 from windlass.cluster.render import render_pytorchjob, render_trainjob
@@ -21,7 +22,7 @@ from windlass.errors import CorruptedError, InvalidInputError, WindlassError
 from windlass.models import make_spec
 from windlass.models.spec import HISTORY_NAME, STEPS_NAME
 from windlass.storage import StorageUnreachableError, Workspace
-from windlass.training.cluster import TrainingPods, describe_job, explain
+from windlass.training.cluster import TrainingPods, describe_job, explain, explain_deadline
 from windlass.training.config import TrainConfig
 from windlass.training.documents import EpochRecord, PodEnding, Training
 from windlass.training.errors import (
@@ -185,6 +186,16 @@ def test_a_pods_word_becomes_the_error_of_the_laptop_and_silence_stays_the_clust
     assert "was killed by SIGKILL, after 3 restarts" in str(said)
     silent = PodFailedError(described.name, pod_failure("exec format error"), 3)
     assert explain(silent, described) is silent
+
+
+def test_a_training_that_took_too_long_says_what_its_pods_had_to_start_again_for() -> None:
+    ending = PodEnding(retryable=True, error=describe_error(WorkerLostError(1, "timed out", 0)))
+    said = "training_timeout, 60 s; raise it, .*; before, its pods had to start again: "
+    for message, cause in ((ending.model_dump_json(), "worker 1 lost the others"), ("", "rank 1 ended with Error")):
+        error = explain_deadline(DeadlineExceededError("job", 60, pod_failure(message)))
+        assert re.search(said + cause, str(error))
+    alone = str(explain_deadline(DeadlineExceededError("job", 60)))
+    assert alone.endswith("the same command continues")
 
 
 def test_a_step_trains_on_this_machine_unless_it_runs_in_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
