@@ -45,18 +45,18 @@ class ClusterRun:
         settings, root = self.settings, self.workspace.uri
         asked = read_recipe(self.workspace, self.run_id).recipe.resources.cluster
         command = ("python", "-m", "windlass_pipelines.pod", "--root", root, "--run-id", self.run_id)
+        variables = {
+            **settings.storage_environment(),
+            "MLFLOW_TRACKING_URI": settings.tracking_uri,
+            SETTINGS_VARIABLE: settings.model_dump_json(),
+        }
         return DistributedJob(
             name=job_name(root, self.run_id),
             namespace=settings.namespace,
             image=settings.image,
             command=(*command, "--last-step", self.last_step),
-            env={
-                **settings.storage_environment(),
-                "MLFLOW_TRACKING_URI": settings.tracking_uri,
-                SETTINGS_VARIABLE: settings.model_dump_json(),
-            },
-            secrets=settings.storage_credentials(),
-            secret_environments=asked.env_secrets,
+            env=variables,
+            secrets=(*settings.storage_credentials(), *settings.secret_variables(variables)),
             resources=Resources(cpu=f"{asked.step.cpu:g}", memory=str(asked.step.memory)),
             node_selector=asked.node_selector,
             tolerations=asked.pod_tolerations(),

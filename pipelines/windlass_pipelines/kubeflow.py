@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from windlass.cluster.discovery import KubeflowService
 from windlass.cluster.errors import ApiError, ClusterUnreachableError
 from windlass.cluster.settings import ClusterSettings
 from windlass.cluster.workflows import WorkflowPods
@@ -29,6 +30,8 @@ from windlass_pipelines.kubeflow_api import KubeflowApi, RunState
 from windlass_pipelines.local import EventHandler, verdict_code
 from windlass_pipelines.request import STEPS
 
+FOUND = "auto"
+"""In the place of an address: look for it in the cluster."""
 _WAITING_EVERY = 5
 """Polls between two looks at the pods."""
 _CANCELLED_WITHIN_S = 30.0
@@ -39,13 +42,20 @@ class KubeflowRecord(Document):
 
     format_version: Literal[1] = 1
     url: str
+    """What `--kfp` was given."""
     kubeflow_id: str
     """Kubeflow Pipelines' own id of the run."""
+    namespace: str | None = None
+    """Where it was found in the cluster; None where it was named by its address."""
 
     @property
     def page(self) -> str:
-        """Of the run, in the web interface where it is served at the API's address."""
-        return f"{self.url}/#/runs/details/{self.kubeflow_id}"
+        """Of the run, in the web interface: where it is served at the API's address, or what brings it here."""
+        page = f"#/runs/details/{self.kubeflow_id}"
+        if self.namespace is None:
+            return f"{self.url}/{page}"
+        forward = f"kubectl -n {self.namespace} port-forward service/ml-pipeline-ui 8080:80"
+        return f"http://127.0.0.1:8080/{page} with `{forward}`"
 
     def pod_selector(self) -> str:
         """Finds the pods of the run."""
@@ -80,12 +90,13 @@ def start_run(
     run_id: str,
     *,
     last_step: str,
-    env_secrets: Mapping[str, Sequence[str]],
+    found: KubeflowService | None = None,
 ) -> KubeflowRecord:
     """Compile an opened run for its recipe, and start it.
 
     Args:
-        env_secrets: of each Secret in `resources.cluster.env_secrets`, its keys.
+        settings: with the Secrets that the recipe names.
+        found: where the API was not named but found in the cluster.
 
     Raises:
         KubeflowRefusedError, KubeflowUnreachableError, NotKubeflowError: nothing runs; the run is left open.
@@ -93,12 +104,11 @@ def start_run(
     from windlass_pipelines.kubeflow_package import compile_run
 
     resolved = read_recipe(workspace, run_id)
-    spec = compile_run(
-        settings, resolved.recipe.resources.cluster, run_id, last_step=last_step, env_secrets=env_secrets
-    )
+    spec = compile_run(settings, resolved.recipe.resources.cluster, run_id, last_step=last_step)
     arguments = {"root": workspace.uri, "run_id": run_id}
     kubeflow_id = api.create_run(run_id, experiment=resolved.name, spec=spec, arguments=arguments)
-    record = KubeflowRecord(url=api.url, kubeflow_id=kubeflow_id)
+    url, namespace = (api.url, None) if found is None else (FOUND, found.namespace)
+    record = KubeflowRecord(url=url, kubeflow_id=kubeflow_id, namespace=namespace)
     workspace.write_document(_document(run_id), record.model_dump_json(indent=2).encode())
     return record
 

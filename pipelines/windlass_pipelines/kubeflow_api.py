@@ -11,9 +11,12 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from windlass.errors import InvalidInputError, WindlassError
+
+if TYPE_CHECKING:
+    from kubernetes.client import ApiClient
 
 TOKEN_VARIABLE = "WINDLASS_KFP_TOKEN"  # noqa: S105  (the name of a variable)
 TOKEN_FILE_VARIABLE = "KF_PIPELINES_SA_TOKEN_PATH"  # noqa: S105  (as the kfp client names it)
@@ -71,6 +74,15 @@ class TokenFileError(InvalidInputError):
 
 
 @dataclass(frozen=True)
+class _Services:
+    """The parts of the generated client that are used, by the names that `kfp.Client` gives them."""
+
+    runs: Any
+    experiments: Any
+    healthzs: Any
+
+
+@dataclass(frozen=True)
 class RunState:
     """One run as Kubeflow Pipelines shows it: states, and little else."""
 
@@ -94,6 +106,7 @@ class KubeflowApi:
 
     Args:
         url: of the API, as `kfp.Client` takes it for `host`.
+        cluster: whose API server passes requests on to `url`, for its own user; None where nobody stands between.
         outage_s: for how long `get_run` waits for an answer.
 
     Raises (all methods):
@@ -102,12 +115,14 @@ class KubeflowApi:
         NotKubeflowError: something else does.
     """
 
-    def __init__(self, url: str, namespace: str, *, outage_s: float = _OUTAGE_S) -> None:
+    def __init__(
+        self, url: str, namespace: str, *, cluster: ApiClient | None = None, outage_s: float = _OUTAGE_S
+    ) -> None:
         self.url, self._outage_s = url.rstrip("/"), outage_s
         if not url.startswith(("http://", "https://")):
             raise NotKubeflowError(url)
         with self._speaking("the connection"):
-            self._client = _open_client(self.url, namespace)
+            self._client = _open_client(self.url, namespace) if cluster is None else _open_through(cluster, self.url)
         health = self._ask("to tell its health", self._client.healthzs.healthz_service_get_healthz)
         # A server for one user alone refuses a namespace.
         self._place = {"namespace": namespace} if health.multi_user else {}
@@ -215,6 +230,26 @@ def _open_client(url: str, namespace: str) -> Any:
             raise TokenFileError(token_file, str(error.strerror)) from None
         credentials = ServiceAccountTokenVolumeCredentials(token_file)
     return kfp.Client(host=url, namespace=namespace, existing_token=token or None, credentials=credentials)
+
+
+def _open_through(cluster: ApiClient, url: str) -> _Services:
+    """The same classes with the certificates of a cluster's user, and its token as it is renewed."""
+    import kfp_server_api as api
+
+    configuration = api.Configuration(host=url)
+    for name in ("verify_ssl", "ssl_ca_cert", "cert_file", "key_file", "assert_hostname", "proxy"):
+        setattr(configuration, name, getattr(cluster.configuration, name))
+
+    def renew(own: Any) -> None:
+        headers: dict[str, str] = {}
+        cluster.update_params_for_auth(headers, [], ["BearerToken"])
+        own.api_key["authorization"] = headers["authorization"]
+
+    if cluster.configuration.auth_settings():
+        configuration.api_key["authorization"] = "renewed for each request"
+        configuration.refresh_api_key_hook = renew
+    client = api.ApiClient(configuration)
+    return _Services(api.RunServiceApi(client), api.ExperimentServiceApi(client), api.HealthzServiceApi(client))
 
 
 def _named(name: str) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from windlass_pipelines.cluster import RUN_ANNOTATION
 from windlass_pipelines.recipe_pipeline import recipe_pipeline
 
 _LABELS = {"app.kubernetes.io/managed-by": "windlass", "windlass.io/part": "step"}
-_VARIABLE = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
 
 
 def compile_run(
@@ -26,18 +24,16 @@ def compile_run(
     run_id: str,
     *,
     last_step: str,
-    env_secrets: Mapping[str, Sequence[str]],
 ) -> dict[str, Any]:
     """The pipeline up to and including `last_step`, with the resources of one recipe.
 
     Args:
         asked: what the recipe asks of a cluster; the training job takes its own part from the recipe.
-        env_secrets: of each Secret that the recipe names, its keys: Kubeflow Pipelines sets single variables only.
 
     Returns:
         What the API takes as `pipeline_spec`: a document with `pipeline_spec` and `platform_spec`.
     """
-    pipeline = recipe_pipeline(last_step, _adapter(settings, asked, run_id, env_secrets))
+    pipeline = recipe_pipeline(last_step, _adapter(settings, asked, run_id))
     with tempfile.TemporaryDirectory() as temporary:
         package = Path(temporary) / "pipeline.yaml"
         compiler.Compiler().compile(pipeline, str(package))
@@ -45,9 +41,7 @@ def compile_run(
     return {"pipeline_spec": pipeline_spec, "platform_spec": platform_spec}
 
 
-def _adapter(
-    settings: ClusterSettings, asked: ClusterResources, run_id: str, env_secrets: Mapping[str, Sequence[str]]
-) -> Callable[[Any], None]:
+def _adapter(settings: ClusterSettings, asked: ClusterResources, run_id: str) -> Callable[[Any], None]:
     """The CPU is a request and memory a limit, as of every pod of ours; what trains gets its own in its job."""
     variables = {
         "HOME": "/tmp",  # noqa: S108  (where any user can write)
@@ -63,7 +57,8 @@ def _adapter(
         task.set_memory_request(str(asked.step.memory)).set_memory_limit(str(asked.step.memory))
         for name, value in variables.items():
             task.set_env_variable(name, value)
-        _add_secrets(task, settings, env_secrets, reserved=frozenset(variables))
+        for secret in (*settings.secret_variables(variables), *settings.storage_credentials()):
+            kubernetes.use_secret_as_env(task, secret.secret, {secret.key: secret.name}, optional=secret.optional)
         _place(task, settings, asked)
         for label, value in {**_LABELS, "windlass.io/step": task.name}.items():
             kubernetes.add_pod_label(task, label, value)
@@ -71,19 +66,6 @@ def _adapter(
         kubernetes.set_security_context(task, run_as_user=settings.user_id, run_as_non_root=True)
 
     return adapt
-
-
-def _add_secrets(
-    task: Any, settings: ClusterSettings, env_secrets: Mapping[str, Sequence[str]], *, reserved: frozenset[str]
-) -> None:
-    """Keys as `envFrom` takes them: what is no variable's name, and what is set by its name already, is left out."""
-    credentials = settings.storage_credentials()
-    taken = reserved | {variable.name for variable in credentials}
-    for secret, keys in env_secrets.items():
-        wanted = {key: key for key in keys if _VARIABLE.fullmatch(key) and key not in taken}
-        kubernetes.use_secret_as_env(task, secret, wanted)
-    for variable in credentials:
-        kubernetes.use_secret_as_env(task, variable.secret, {variable.key: variable.name}, optional=variable.optional)
 
 
 def _place(task: Any, settings: ClusterSettings, asked: ClusterResources) -> None:

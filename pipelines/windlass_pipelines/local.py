@@ -10,11 +10,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from windlass.cluster.settings import ClusterSettings
 from windlass.errors import EXIT_FAILURE, EXIT_INTERRUPTED
 from windlass.evaluation.documents import VERDICT_NAME, Verdict
 from windlass.progress import EVENTS_VARIABLE
@@ -79,13 +80,15 @@ def run_locally(
     request, events, log = directory / "request.json", directory / "events.jsonl", directory / LOG_NAME
     Request(root=workspace.uri, run_id=run_id, last_step=last_step, directory=str(directory)).write(request)
     events.touch()
+    settings = ClusterSettings.from_environment()
+    secrets = () if settings is None else [variable.name for variable in settings.secret_variables(())]
     with log.open("wb") as log_file:
         process = subprocess.Popen(
             [sys.executable, "-m", "windlass_pipelines.runner", str(request)],
             stdin=subprocess.PIPE,
             stdout=log_file,
             stderr=subprocess.STDOUT,
-            env={**scrubbed_environment(os.environ), EVENTS_VARIABLE: str(events)},
+            env={**scrubbed_environment(os.environ, secrets), EVENTS_VARIABLE: str(events)},
             start_new_session=True,
         )
     with process, _passing_on_signals(process) as stopped, events.open(encoding="utf-8") as reports:
@@ -97,14 +100,16 @@ def run_locally(
     return _outcome(workspace, run_id, process.returncode, stopped=bool(stopped), log=log)
 
 
-def scrubbed_environment(environment: Mapping[str, str]) -> dict[str, str]:
+def scrubbed_environment(environment: Mapping[str, str], wanted: Collection[str] = ()) -> dict[str, str]:
     """What a step may see of the environment: nothing that would make its result depend on this terminal.
 
     Python does not put the current directory on its path, or a file there named as a module would be run instead.
+
+    Args:
+        wanted: variables that the recipe asks for.
     """
-    kept = {
-        name: value for name, value in environment.items() if name in _KEPT_VARIABLES or name.startswith(_KEPT_PREFIXES)
-    }
+    names = _KEPT_VARIABLES.union(wanted)
+    kept = {name: value for name, value in environment.items() if name in names or name.startswith(_KEPT_PREFIXES)}
     return {**kept, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
 
 

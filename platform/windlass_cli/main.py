@@ -36,6 +36,7 @@ Place = Literal["machine", "cluster"]
 Root = Annotated[
     str, typer.Option("--root", envvar="WINDLASS_ROOT", help="Where results live: a folder, or s3://bucket/prefix.")
 ]
+On = Annotated[Place, typer.Option("--on", help="Whose runs: in a root here, or of a cluster's installation.")]
 Namespace = Annotated[
     str | None, typer.Option("--namespace", "-n", help="Of the cluster's runs.", show_default="the context's")
 ]
@@ -46,7 +47,7 @@ Kfp = Annotated[
         "--kfp",
         metavar="URL",
         envvar="WINDLASS_KFP",
-        help="API of Kubeflow Pipelines, which then runs the steps on the cluster.",
+        help="API of Kubeflow Pipelines, which then runs the steps; `auto` finds it in the cluster.",
         show_default="one Job runs them",
     ),
 ]
@@ -88,6 +89,7 @@ def init(
         "windlass run mine.yaml --step train",
         "windlass run mine.yaml --json > result.json",
         "windlass run mine.yaml --on cluster --namespace team-a",
+        "windlass run mine.yaml --on cluster --kfp auto",
         "windlass run mine.yaml --on cluster --kfp https://kubeflow.example.org/pipeline",
     )
 )
@@ -156,25 +158,58 @@ def try_(
     raise typer.Exit(try_recipe(recipe, overrides or [], root=root))
 
 
-@runs_app.callback(epilog=_examples("windlass runs", "windlass runs show digits-20261123-101500-0a1b"))
-def runs(context: typer.Context, root: Root = DEFAULT_ROOT, as_json: AsJson = False) -> None:
+@runs_app.callback(
+    epilog=_examples(
+        "windlass runs",
+        "windlass runs --on cluster -n team-a",
+        "windlass runs show digits-20261123-101500-0a1b",
+    )
+)
+def runs(
+    called: typer.Context,
+    on: On = "machine",
+    namespace: Namespace = None,
+    context: Context = None,
+    root: Root = DEFAULT_ROOT,
+    as_json: AsJson = False,
+) -> None:
     """List what was run, the newest first; `runs show` shows one run."""
-    if context.invoked_subcommand is None:
+    if called.invoked_subcommand is not None:
+        return
+    if on == "machine":
         from windlass_cli.commands.runs import list_all
 
         list_all(root, as_json=as_json)
+        return
+    from windlass_cli.commands import on_cluster
+
+    on_cluster.list_all(on_cluster.open_cluster(root, namespace=namespace, context=context), as_json=as_json)
 
 
-@runs_app.command("show", epilog=_examples("windlass runs show digits-20261123-101500-0a1b"))
+@runs_app.command(
+    "show",
+    epilog=_examples(
+        "windlass runs show digits-20261123-101500-0a1b",
+        "windlass runs show digits-20261123-101500-0a1b --on cluster -n team-a",
+    ),
+)
 def runs_show(
     run_id: Annotated[str, typer.Argument(help="As `windlass runs` lists it.")],
+    on: On = "machine",
+    namespace: Namespace = None,
+    context: Context = None,
     root: Root = DEFAULT_ROOT,
     as_json: AsJson = False,
 ) -> None:
     """Show the steps, the candidates and the verdict of one run."""
-    from windlass_cli.commands.runs import show
+    if on == "machine":
+        from windlass_cli.commands.runs import show
 
-    show(run_id, root, as_json=as_json)
+        show(run_id, root, as_json=as_json)
+        return
+    from windlass_cli.commands import on_cluster
+
+    on_cluster.show(run_id, on_cluster.open_cluster(root, namespace=namespace, context=context), as_json=as_json)
 
 
 @runs_app.command("attach", epilog=_examples("windlass runs attach digits-20261123-101500-0a1b -n team-a"))

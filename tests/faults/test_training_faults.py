@@ -345,7 +345,7 @@ def test_fault_6_a_rank_that_no_longer_answers_ends_all_pods_and_one_result_is_p
     assert pods.processes[0].wait(60) == 129
     ending = pods.ending(0)
     assert ending.retryable
-    assert "the workers lost one another" in ending.error.message
+    assert "worker 0 lost the others" in ending.error.message
     silent.resume()
     assert pods.wait(60) == [129, 129]
     pods.start()

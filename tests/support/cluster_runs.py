@@ -63,16 +63,16 @@ class Typist:
             text=True,
         )
 
-    def run(self, *words: str, expect: int = 0) -> dict[str, Any]:
+    def run(self, *words: str, expect: int = 0) -> Any:
         """A command with --json to its end."""
         process = self.start(*words, "--json")
         out, err = process.communicate(timeout=280)
         assert process.returncode == expect, f"{out}\n{err[-6000:]}"
-        result: dict[str, Any] = json.loads(out)
-        return result
+        return json.loads(out)
 
     def on_cluster(self, recipe: str, *words: str, expect: int = 0) -> dict[str, Any]:
-        return self.run("run", recipe, "--on", "cluster", *self.place, *words, expect=expect)
+        result: dict[str, Any] = self.run("run", recipe, "--on", "cluster", *self.place, *words, expect=expect)
+        return result
 
     def start_and_wait_for(self, recipe: str, text: str) -> tuple[subprocess.Popen[str], str]:
         """Start a run on the cluster; returns once its events contain `text`, with the run's id."""

@@ -22,6 +22,8 @@ import kfp_server_api as api
 from google.protobuf.json_format import ParseError
 
 _START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+PROXY = "/api/v1/namespaces/kubeflow/services/ml-pipeline:http/proxy"
+"""Where an API server passes requests on."""
 _NOT_FOUND = (404, {"error": "Run not found", "code": 5, "message": "Run not found", "details": []})
 
 
@@ -66,13 +68,14 @@ class KubeflowServer:
         url = urllib.parse.urlsplit(target)
         query = dict(urllib.parse.parse_qsl(url.query))
         self.requests.append((method, url.path))
-        if url.path.startswith(("/api/", "/apis/kubeflow.org", "/apis/trainer")):
-            return self._kubernetes(method, url.path)
+        path = url.path.removeprefix(PROXY)
+        if path.startswith(("/api/", "/apis/kubeflow.org", "/apis/trainer")):
+            return self._kubernetes(method, path)
         if self.token is not None and token != f"Bearer {self.token}":
             return 401, {"error": "no", "code": 16, "message": "Unauthenticated: the token has expired", "details": []}
         if self.is_forbidden and method == "POST":
             return 403, {"error": "no", "code": 7, "message": "PermissionDenied: may not create runs", "details": []}
-        resource, _, rest = url.path.removeprefix("/apis/v2beta1/").partition("/")
+        resource, _, rest = path.removeprefix("/apis/v2beta1/").partition("/")
         if resource == "healthz":
             return 200, api.V2beta1GetHealthzResponse(multi_user=self.multi_user)
         if resource == "experiments":
@@ -173,14 +176,14 @@ def check_spec(document: Mapping[str, Any], parameters: Mapping[str, Any]) -> No
 
 
 @contextlib.contextmanager
-def running_server() -> Iterator[KubeflowServer]:
-    """A server on a free port of this machine."""
+def running_server(host: str = "127.0.0.1", port: int = 0) -> Iterator[KubeflowServer]:
+    """A server, by default on a free port of this machine."""
     state = KubeflowServer()
 
     class Handler(_Handler):
         server_state = state
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer((host, port), Handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()

@@ -65,6 +65,45 @@ def test_kubernetes_before_1_30_is_a_problem(serve: Serve, minor: str, status: s
     assert ("1.30 or newer" in finding.action) == (status == "problem")
 
 
+KUBEFLOW = "/api/v1/namespaces/kubeflow/services/ml-pipeline"
+KUBEFLOW_SERVICE = {"spec": {"ports": [{"name": "http", "port": 8888}, {"name": "grpc", "port": 8887}]}}
+
+
+def test_kubeflow_pipelines_is_found_where_its_manifests_put_it_and_asked_whether_it_answers(serve: Serve) -> None:
+    rest = serve({KUBEFLOW: KUBEFLOW_SERVICE, f"{KUBEFLOW}:http/proxy/apis/v2beta1/healthz": {"multi_user": False}})
+    finding = checks.check_kubeflow(rest, "team")
+    assert (finding.status, finding.found) == (
+        "ok",
+        "in kubeflow; `windlass run --on cluster --kfp auto` uses it",
+    )
+
+
+def test_without_kubeflow_pipelines_nothing_is_wrong(serve: Serve) -> None:
+    finding = checks.check_kubeflow(serve({}), "team")
+    assert (finding.status, finding.found) == ("ok", "none in team and kubeflow; one Job runs the steps")
+
+
+@pytest.mark.parametrize(
+    ("answer", "found", "action"),
+    [
+        (
+            {"code": 503, "message": "no endpoints"},
+            "in kubeflow, and does not answer: ",
+            "kubectl -n kubeflow get pods",
+        ),
+        ({"code": 403, "message": "no"}, "you may not get services and services/proxy", "let somebody who may"),
+    ],
+)
+def test_kubeflow_pipelines_that_cannot_be_used_is_a_warning(
+    serve: Serve, answer: dict[str, Any], found: str, action: str
+) -> None:
+    rest = serve({KUBEFLOW: KUBEFLOW_SERVICE, f"{KUBEFLOW}:http/proxy/apis/v2beta1/healthz": answer})
+    finding = checks.check_kubeflow(rest, "team")
+    assert finding.status == "warning"
+    assert found in finding.found
+    assert action in finding.action
+
+
 def test_without_operators_the_first_one_is_named_with_what_installs_it(serve: Serve) -> None:
     (finding,) = checks.check_operators(serve({}), "auto", "torch-distributed")
     assert (finding.status, finding.found) == ("problem", "the cluster does not know PyTorchJob nor TrainJob")

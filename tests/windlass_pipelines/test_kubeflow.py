@@ -60,7 +60,7 @@ def begin(server: KubeflowServer, workspace: Workspace, open_run: Callable[..., 
     def begin_run(*overrides: str, last_step: str = "prepare", outage_s: float = 5.0) -> KubeflowRun:
         run_id = open_run(*overrides)
         api = KubeflowApi(server.url, NAMESPACE, outage_s=outage_s)
-        record = start_run(api, SETTINGS, workspace, run_id, last_step=last_step, env_secrets={})
+        record = start_run(api, SETTINGS, workspace, run_id, last_step=last_step)
         return KubeflowRun(record, workspace, run_id, api, pods_of(server, record.pod_selector()), poll_s=0.01)
 
     return begin_run
@@ -361,3 +361,4 @@ def test_a_priority_class_is_refused_by_name(workspace: Workspace, open_run: Cal
 def test_the_keys_of_a_secret_are_read_without_its_values(server: KubeflowServer) -> None:
     server.objects[f"/api/v1/namespaces/{NAMESPACE}/secrets/database"] = {"data": {"USER": "eA==", "PASSWORD": "eQ=="}}
     assert secret_keys(kubernetes(server), NAMESPACE, "database") == ("PASSWORD", "USER")
+    assert secret_keys(kubernetes(server), NAMESPACE, "absent") is None

@@ -14,6 +14,7 @@ from kubernetes import client
 
 import kubeflow_api
 from kubeflow_api import Frame, KubeflowServer
+from windlass.cluster.discovery import NoKubeflowError
 from windlass.cluster.launcher import Launcher
 from windlass.cluster.settings import ClusterSettings, StorageSettings
 from windlass.recipe.errors import RecipeError
@@ -122,12 +123,20 @@ def test_all_keys_of_the_secrets_that_a_recipe_names_become_variables_of_the_ste
     run(recipe, cluster, server, "resources.cluster.env_secrets=[database]")
     (there,) = server.runs.values()
     executor = there.pipeline_spec["platform_spec"]["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    (secret,) = executor["exec-prepare"]["secretAsEnv"]
-    assert (secret["secretName"], [each["envVar"] for each in secret["keyToEnv"]]) == (
-        "database",
-        ["PASSWORD", "USER"],
-    )
+    secrets = executor["exec-prepare"]["secretAsEnv"]
+    variables = [(each["secretName"], key["envVar"]) for each in secrets for key in each["keyToEnv"]]
+    assert variables == [("database", "PASSWORD"), ("database", "USER")]
     assert "eQ==" not in json.dumps(there.pipeline_spec)
+
+
+def test_a_secret_that_is_not_there_is_named_with_the_command_that_makes_it_before_a_run_is_opened(
+    recipe: Path, cluster: Cluster, server: KubeflowServer
+) -> None:
+    said = r"env_secrets: team-a has no Secret 'absent'; make it, .*: kubectl -n team-a create secret generic absent"
+    with pytest.raises(RecipeError, match=said):
+        run(recipe, cluster, server, "resources.cluster.env_secrets=[absent]")
+    assert list_runs(cluster.workspace) == []
+    assert server.runs == {}
 
 
 def test_a_run_that_may_not_be_started_is_closed_as_failed(
@@ -147,6 +156,53 @@ def test_another_address_of_the_same_server_can_be_given_to_attach(
     run(recipe, cluster, server)
     other = server.url.replace("127.0.0.1", "localhost")
     assert attach(only_run(cluster), cluster, url=other, as_json=True) == 0
+
+
+@pytest.fixture
+def found(server: KubeflowServer) -> KubeflowServer:
+    """The same server, found in the cluster."""
+    ports = [{"name": "http", "port": 8888}]
+    server.objects["/api/v1/namespaces/kubeflow/services/ml-pipeline"] = {"spec": {"ports": ports}}
+    return server
+
+
+def test_kubeflow_pipelines_is_found_in_the_cluster_and_again_by_attach_and_asked_through_the_api_server(
+    recipe: Path, cluster: Cluster, found: KubeflowServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    found.frames = [Frame("RUNNING", before=lambda: os.kill(os.getpid(), signal.SIGINT)), Frame("SUCCEEDED")]
+    code = run_on_kubeflow(recipe, [], step="prepare", url="auto", cluster=cluster, as_json=False)
+    assert code == EXIT_DETACHED
+    assert "with `kubectl -n kubeflow port-forward service/ml-pipeline-ui 8080:80`" in capfd.readouterr().err
+    run_id = only_run(cluster)
+    assert attach(run_id, cluster, url=None, as_json=True) == 0
+    command = json.loads(capfd.readouterr().out)["run"]["command"]
+    assert command.endswith(f"--on cluster --kfp auto --namespace {NAMESPACE}")
+    asked = [path for _, path in found.requests if "/apis/v2beta1/" in path]
+    assert asked
+    assert all(path.startswith(kubeflow_api.PROXY) for path in asked)
+
+
+def test_the_token_of_the_clusters_user_goes_with_each_request(
+    recipe: Path, cluster: Cluster, found: KubeflowServer
+) -> None:
+    tokens = iter(["first"])
+    found.token = "first"
+
+    def renew(configuration: client.Configuration) -> None:
+        found.token = next(tokens, "renewed")
+        configuration.api_key["authorization"] = f"Bearer {found.token}"
+
+    cluster.api.configuration.api_key["authorization"] = "Bearer old"
+    cluster.api.configuration.refresh_api_key_hook = renew
+    found.frames = [Frame("SUCCEEDED")]
+    assert run_on_kubeflow(recipe, [], step="prepare", url="auto", cluster=cluster, as_json=True) == 0
+    assert found.token == "renewed"
+
+
+def test_a_cluster_without_kubeflow_pipelines_says_where_it_was_looked_for(recipe: Path, cluster: Cluster) -> None:
+    with pytest.raises(NoKubeflowError, match=r"team-a and kubeflow have no Service 'ml-pipeline'.*leave --kfp out"):
+        run_on_kubeflow(recipe, [], step="prepare", url="auto", cluster=cluster, as_json=True)
+    assert list_runs(cluster.workspace) == []
 
 
 def test_a_closed_run_is_shown_without_asking_anybody(recipe: Path, cluster: Cluster, server: KubeflowServer) -> None:

@@ -27,6 +27,7 @@ settings = ClusterSettings(
     user_id=1234, storage=StorageSettings(root="s3://runs/team-a", endpoint="http://s3.example.org", secret="storage"),
     tracking_uri="http://windlass-mlflow.team-a:5000", gateway_uri="http://windlass-gateway.team-a:8080",
     pipeline_service_account="windlass-pipeline", training_service_account="windlass-training",
+    env_secrets={"database": ("PASSWORD", "HOME", "AWS_ACCESS_KEY_ID", "not a name")},
 )
 asked = ClusterResources.model_validate({
     "step": {"cpu": 1.5, "memory": "3GB"}, "node_selector": {"disk": "ssd"},
@@ -34,8 +35,7 @@ asked = ClusterResources.model_validate({
     "env_secrets": ["database"], "image_pull_policy": "Always",
     "worker": {"gpus": 1}, "checkpoint_claim": "checkpoints", "queue": "batch", "training_timeout": "2h",
 })
-keys = {"database": ["PASSWORD", "HOME", "AWS_ACCESS_KEY_ID", "not a name"]}
-spec = compile_run(settings, asked, "wine-20260101-000000-0a1b", last_step="register", env_secrets=keys)
+spec = compile_run(settings, asked, "wine-20260101-000000-0a1b", last_step="register")
 Path(sys.argv[1]).write_text(yaml.safe_dump(spec))
 """
 

@@ -40,6 +40,7 @@ def test_a_step_sees_only_what_it_may_of_the_environment() -> None:
     environment = {"PATH": "/bin", "AWS_REGION": "x", "WINDLASS_DATA": "/d", "PYTHONPATH": "/evil", "MY_TOKEN": "s"}
     kept = scrubbed_environment(environment)
     assert {name for name in kept if name in environment} == {"PATH", "AWS_REGION", "WINDLASS_DATA"}
+    assert scrubbed_environment(environment, ["MY_TOKEN", "ABSENT"]) == {**kept, "MY_TOKEN": "s"}
 
 
 def test_files_in_the_current_directory_are_not_imported_by_steps(

@@ -149,7 +149,9 @@ class Session:
             return True
         if tracker.state is JobState.FAILED:
             if is_past_deadline(tracker.resource) or any(each.is_deadline for each in tracker.ended):
-                raise DeadlineExceededError(self._job.name, self._job.deadline_s)
+                before = tracker.restart_cause()
+                failure = None if before is None else self._failure(before)
+                raise DeadlineExceededError(self._job.name, self._job.deadline_s, failure)
             self._settle()
             raise self._failed()
         if tracker.is_out_of_restarts:

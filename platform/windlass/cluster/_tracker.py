@@ -132,6 +132,12 @@ class Tracker:
         last = max((each.attempt for each in self.ended), default=0)
         return min((each for each in self.ended if each.attempt == last), key=lambda each: each.order, default=None)
 
+    def restart_cause(self) -> Ended | None:
+        """Who failed first in the last attempt that was followed by another; None where there was none."""
+        before = [each for each in self.ended if each.attempt < self.restarts and not each.is_deadline]
+        last = max((each.attempt for each in before), default=0)
+        return min((each for each in before if each.attempt == last), key=lambda each: each.order, default=None)
+
     def stuck_pull(self, patience_s: float) -> tuple[str, Waiting] | None:
         """A pod, and what it says of its image, if that has been so for longer than `patience_s`."""
         for uid, (now, since) in self._pulls.items():

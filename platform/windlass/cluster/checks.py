@@ -16,7 +16,8 @@ from windlass.cluster._checks_finding import FORBIDDEN, Finding, unless_forbidde
 from windlass.cluster._checks_rights import check_run_rights, check_user_rights, training_kinds, who_am_i
 from windlass.cluster._checks_room import check_gpus, check_nodes, check_quota
 from windlass.cluster._rest import Rest
-from windlass.cluster.errors import ApiError
+from windlass.cluster.discovery import NoKubeflowError, find_kubeflow
+from windlass.cluster.errors import ApiError, ClusterUnreachableError
 from windlass.cluster.kinds import PYTORCHJOB, TRAINJOB, JobKind
 from windlass.cluster.settings import SETTINGS_LABEL, ClusterSettings
 
@@ -25,6 +26,7 @@ __all__ = [
     "Release",
     "Rest",
     "check_gpus",
+    "check_kubeflow",
     "check_namespace",
     "check_nodes",
     "check_operators",
@@ -164,6 +166,25 @@ def _check_runtime(rest: Rest, runtime: str) -> Finding:
         return Finding("training runtime", "ok", f"ClusterTrainingRuntime {runtime}")
 
     return unless_forbidden("training runtime", "get clustertrainingruntimes", look)
+
+
+def check_kubeflow(rest: Rest, namespace: str) -> Finding:
+    """Whether `--kfp auto` finds Kubeflow Pipelines, and whether it answers the user; a run needs none."""
+    name = "kubeflow pipelines"
+
+    def look() -> Finding:
+        try:
+            service = find_kubeflow(rest, namespace)
+        except NoKubeflowError as error:
+            return Finding(name, "ok", f"none in {' and '.join(error.namespaces)}; one Job runs the steps")
+        try:
+            rest.get(f"{service.path}/apis/v2beta1/healthz")
+        except ClusterUnreachableError as error:
+            found = f"in {service.namespace}, and does not answer: {error.reason}"
+            return Finding(name, "warning", found, f"kubectl -n {service.namespace} get pods; or run without --kfp")
+        return Finding(name, "ok", f"in {service.namespace}; `windlass run --on cluster --kfp auto` uses it")
+
+    return unless_forbidden(name, "get services and services/proxy", look)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,9 @@ from windlass.errors import InvalidInputError
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient
 
+KUBEFLOW_NAMESPACE = "kubeflow"
+"""Where the manifests of Kubeflow Pipelines put it."""
+_KUBEFLOW_SERVICE, _KUBEFLOW_PORT = "ml-pipeline", "http"
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -43,6 +47,29 @@ class SeveralInstallationsError(InvalidInputError):
             "leave one, or give each a pipelines.namespace of its own"
         )
         self.namespace, self.releases = namespace, releases
+
+
+class NoKubeflowError(InvalidInputError):
+    """Kubeflow Pipelines was to be found in the cluster, and is not there."""
+
+    def __init__(self, namespaces: tuple[str, ...]) -> None:
+        super().__init__(
+            f"no Kubeflow Pipelines was found: {' and '.join(namespaces)} have no Service {_KUBEFLOW_SERVICE!r} with a "
+            f"port {_KUBEFLOW_PORT!r}; give its address to --kfp, or leave --kfp out: one Job then runs the steps"
+        )
+        self.namespaces = namespaces
+
+
+@dataclass(frozen=True)
+class KubeflowService:
+    """Kubeflow Pipelines as it stands in a cluster."""
+
+    namespace: str
+
+    @property
+    def path(self) -> str:
+        """Below the API server, which passes requests on to it for whoever has the right `services/proxy`."""
+        return f"/api/v1/namespaces/{self.namespace}/services/{_KUBEFLOW_SERVICE}:{_KUBEFLOW_PORT}/proxy"
 
 
 def connect(context: str | None = None) -> tuple[ApiClient, str]:
@@ -84,3 +111,19 @@ def find_settings(api: ApiClient, namespace: str) -> ClusterSettings:
     if len(found) > 1:
         raise SeveralInstallationsError(namespace, names)
     return ClusterSettings.from_json(found[0]["data"].get(SETTINGS_KEY, ""), f"ConfigMap {namespace}/{names[0]}")
+
+
+def find_kubeflow(rest: Rest, namespace: str) -> KubeflowService:
+    """Kubeflow Pipelines in `namespace`, or where its own manifests put it.
+
+    Raises:
+        NoKubeflowError: it is in neither.
+        ApiError: this identity may not get Services there.
+        ClusterUnreachableError: the API server does not answer.
+    """
+    namespaces = tuple(dict.fromkeys((namespace, KUBEFLOW_NAMESPACE)))
+    for each in namespaces:
+        found = rest.find(f"/api/v1/namespaces/{each}/services/{_KUBEFLOW_SERVICE}")
+        if found and any(port.get("name") == _KUBEFLOW_PORT for port in found["spec"].get("ports", ())):
+            return KubeflowService(each)
+    raise NoKubeflowError(namespaces)

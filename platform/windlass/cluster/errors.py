@@ -115,12 +115,19 @@ class EvictedError(PodFailedError):
 
 
 class DeadlineExceededError(JobError):
-    """The job was active for longer than its deadline; the cluster ended it."""
+    """The job was active for longer than its deadline; the cluster ended it.
 
-    def __init__(self, job: str, deadline_s: int | None) -> None:
+    `failure` is why its pods had to be started again before, if they had: it may be what took the time.
+    """
+
+    def __init__(self, job: str, deadline_s: int | None, failure: PodFailure | None = None) -> None:
         limit = "its deadline" if deadline_s is None else f"its deadline of {deadline_s} s"
-        super().__init__(job, f"ended by the cluster after {limit}; raise deadline_s, or use more workers")
-        self.deadline_s = deadline_s
+        before = ""
+        if failure is not None:
+            said = f": {failure.message}" if failure.message else ""
+            before = f"; before, rank {failure.rank} (pod {failure.pod}) had failed{said}"
+        super().__init__(job, f"ended by the cluster after {limit}; raise deadline_s, or use more workers{before}")
+        self.deadline_s, self.failure = deadline_s, failure
 
 
 class JobGoneError(JobError):

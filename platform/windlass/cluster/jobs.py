@@ -115,8 +115,6 @@ class DistributedJob:
     service_account: str | None = None
     api_access: bool = False
     """Whether its pods get the token of their service account; a TrainJob leaves that to its runtime."""
-    secret_environments: tuple[str, ...] = ()
-    """Secrets whose keys all become environment variables."""
     final_exit_codes: tuple[int, ...] = ()
     """After which no restart helps; the operators of distributed jobs have no place for them."""
     user_id: int | None = None

@@ -158,7 +158,6 @@ def _pod(job: DistributedJob, kind: JobKind, variables: list[Manifest]) -> Manif
         "imagePullPolicy": job.image_pull_policy,
         "command": list(job.command),
         "env": variables + _variables(job),
-        "envFrom": _environments(job) or None,
         "resources": _resources(job),
         "securityContext": _container_security(),
         "volumeMounts": _mounts(job),
@@ -216,10 +215,6 @@ def _variables(job: DistributedJob) -> list[Manifest]:
         reference = {"name": secret.secret, "key": secret.key} | ({"optional": True} if secret.optional else {})
         plain.append({"name": secret.name, "valueFrom": {"secretKeyRef": reference}})
     return plain
-
-
-def _environments(job: DistributedJob) -> list[Manifest]:
-    return [{"secretRef": {"name": name}} for name in job.secret_environments]
 
 
 def _resources(job: DistributedJob) -> Manifest:

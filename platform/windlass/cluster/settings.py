@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Collection, Mapping
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -18,6 +20,7 @@ SETTINGS_LABEL = "windlass.io/settings"
 
 _CREDENTIALS = {"AWS_ACCESS_KEY_ID": False, "AWS_SECRET_ACCESS_KEY": False, "AWS_SESSION_TOKEN": True}
 """Keys of the object store's Secret; whether they may be absent."""
+_VARIABLE = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
 
 
 class InvalidSettingsError(InvalidInputError):
@@ -72,6 +75,8 @@ class ClusterSettings(BaseModel):
     training_kind: Literal["auto", "pytorchjob", "trainjob"] = "auto"
     training_runtime: str = "torch-distributed"
     """Of a TrainJob: its ClusterTrainingRuntime."""
+    env_secrets: Mapping[str, tuple[str, ...]] = {}
+    """Of one run: the Secrets that its recipe names, each with the names of its keys. The chart leaves it empty."""
 
     @classmethod
     def from_json(cls, text: str, origin: str) -> Self:
@@ -110,3 +115,19 @@ class ClusterSettings(BaseModel):
         if secret is None:
             return ()
         return tuple(SecretVariable(name, secret, name, optional) for name, optional in _CREDENTIALS.items())
+
+    def secret_variables(self, taken: Collection[str]) -> tuple[SecretVariable, ...]:
+        """The keys of `env_secrets` as variables of a pod, by reference, as `envFrom` would take them.
+
+        Of two Secrets with the same key the later one counts.
+
+        Args:
+            taken: variables that the pod has; a key of such a name, or of none that a variable can have, is left out.
+        """
+        reserved = {*taken, *(variable.name for variable in self.storage_credentials())}
+        origin = {key: secret for secret, keys in self.env_secrets.items() for key in keys}
+        return tuple(
+            SecretVariable(key, secret, key)
+            for key, secret in origin.items()
+            if _VARIABLE.fullmatch(key) and key not in reserved
+        )

@@ -60,10 +60,11 @@ class WorkflowPods:
         return deleted
 
 
-def secret_keys(api: ApiClient, namespace: str, name: str) -> tuple[str, ...]:
-    """The names of a Secret's keys, in order; its values are not kept.
+def secret_keys(api: ApiClient, namespace: str, name: str) -> tuple[str, ...] | None:
+    """The names of a Secret's keys, in order; its values are not kept. None where there is no such Secret.
 
     Raises:
-        ApiError: there is no such Secret, or this identity may not read it.
+        ApiError: this identity may not read it.
     """
-    return tuple(sorted(Rest(api).get(f"/api/v1/namespaces/{namespace}/secrets/{name}").get("data") or ()))
+    found = Rest(api).find(f"/api/v1/namespaces/{namespace}/secrets/{name}")
+    return None if found is None else tuple(sorted(found.get("data") or ()))

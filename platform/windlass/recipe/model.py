@@ -58,7 +58,7 @@ class ClusterResources(Section):
         default=None, description="volume claim for checkpoints, writable by all training pods; default: the root"
     )
     env_secrets: tuple[str, ...] = Field(
-        default=(), description="Secrets whose keys become variables of the steps, not of training pods"
+        default=(), description="Secrets whose keys become variables of the steps and of the training pods"
     )
     image_pull_policy: PullPolicy | None = Field(default=None, description="default: what the installation says")
     priority_class: str | None = Field(default=None, description="of all pods of the run")

@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from windlass import progress
-from windlass.cluster.errors import LaunchInterruptedError, OutOfMemoryError, PodFailedError
+from windlass.cluster.errors import DeadlineExceededError, LaunchInterruptedError, OutOfMemoryError, PodFailedError
 from windlass.cluster.jobs import Claim, DistributedJob, Owner, PullPolicy, Resources, Toleration
 from windlass.cluster.launcher import Launcher
 from windlass.cluster.settings import ClusterSettings
@@ -23,6 +23,7 @@ from windlass.training.documents import PodEnding, PodTrainRequest, Training, en
 from windlass.training.errors import (
     TrainingInterruptedError,
     TrainingMemoryError,
+    TrainingTimeoutError,
     WorkerKilledError,
     WorkerLostError,
 )
@@ -83,6 +84,7 @@ def train_on_cluster(
         InvalidInputError: the pods cannot share the workers evenly, or cannot reach the root.
         TrainingInterruptedError, TrainingDivergedError, TrainingMemoryError, TrainingFailedError, WorkerKilledError,
         WorkerLostError, CheckpointSpaceError, CorruptedError: as of a training on this machine.
+        TrainingTimeoutError: it took longer than it may.
         JobError: what only a cluster can do to it.
     """
     job = describe_job(training.config, workspace.uri, training.key, settings=settings, pods=pods, owner=owner)
@@ -133,17 +135,18 @@ def describe_job(
     if not root.startswith("s3://"):
         raise InvalidInputError(f"pods cannot reach {root}; use a root on an object store, s3://BUCKET/PREFIX")
     claim = pods.checkpoint_claim
+    variables = {"PYTHONUNBUFFERED": "1", "HOME": "/tmp", **settings.storage_environment()}  # noqa: S108 - an emptyDir
     return DistributedJob(
         name=f"windlass-train-{hashlib.sha256(f'{root}{key}'.encode()).hexdigest()[:12]}",
         namespace=settings.namespace,
         image=settings.image,
         command=("python", "-m", "windlass.training.pod", "--root", root, "--key", key),
-        env={"PYTHONUNBUFFERED": "1", "HOME": "/tmp", **settings.storage_environment()},  # noqa: S108 - an emptyDir
+        env=variables,
         workers=config.num_workers // pods.processes,
         processes_per_worker=pods.processes,
         resources=Resources(cpu=f"{pods.cpu:g}", memory=str(pods.memory_bytes), gpus=pods.gpus),
         volumes=(Claim(_CHECKPOINTS_PATH, claim),) if claim else (),
-        secrets=settings.storage_credentials(),
+        secrets=(*settings.storage_credentials(), *settings.secret_variables(variables)),
         node_selector=pods.node_selector,
         tolerations=pods.tolerations,
         priority_class=pods.priority_class,
@@ -169,6 +172,21 @@ def _run(launcher: Launcher, job: DistributedJob, work: Path) -> None:
             raise TrainingInterruptedError(None) from error
         except PodFailedError as error:
             raise explain(error, job) from error
+        except DeadlineExceededError as error:
+            raise explain_deadline(error) from error
+
+
+def explain_deadline(error: DeadlineExceededError) -> WindlassError:
+    """With what the first pod said that had to start again before, which may have taken the time."""
+    if error.deadline_s is None:
+        return error
+    if error.failure is None:
+        return TrainingTimeoutError(error.deadline_s)
+    try:
+        said = PodEnding.model_validate_json(error.failure.message).error.message
+    except ValidationError:
+        said = f"rank {error.failure.rank} ended with {error.failure.reason}"
+    return TrainingTimeoutError(error.deadline_s, said)
 
 
 def explain(error: PodFailedError, job: DistributedJob) -> WindlassError:
@@ -183,7 +201,7 @@ def explain(error: PodFailedError, job: DistributedJob) -> WindlassError:
     if isinstance(own, WorkerKilledError):
         return WorkerKilledError(own.rank, own.signal_name, error.restarts)
     if isinstance(own, WorkerLostError):
-        return WorkerLostError(own.cause, error.restarts)
+        return WorkerLostError(own.rank, own.cause, error.restarts)
     return _as_in_a_pod(own, job)
 
 

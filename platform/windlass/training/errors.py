@@ -79,12 +79,24 @@ class PeerFailedError(WindlassError):
         super().__init__("another worker failed; its own message says why")
 
 
-class WorkerLostError(WindlassError):
-    """The workers lost one of them and could not go on without it, again and again."""
+class TrainingTimeoutError(WindlassError):
+    """A training job of a cluster took longer than it may."""
 
-    def __init__(self, cause: str, restarts: int) -> None:
+    def __init__(self, timeout_s: int, cause: str | None = None) -> None:
+        before = f"; before, its pods had to start again: {cause}" if cause else ""
         super().__init__(
-            f"the workers lost one another, after {restarts} restarts from the newest checkpoint: {cause}; "
-            "look at the nodes and the network between them; the checkpoints are kept and the same command continues"
+            f"training took longer than resources.cluster.training_timeout, {timeout_s} s; raise it, or use more "
+            f"train.num_workers; the checkpoints are kept and the same command continues{before}"
         )
-        self.cause, self.restarts = cause, restarts
+        self.timeout_s, self.cause = timeout_s, cause
+
+
+class WorkerLostError(WindlassError):
+    """A worker no longer reached the others and could not go on without them, again and again."""
+
+    def __init__(self, rank: int, cause: str, restarts: int) -> None:
+        super().__init__(
+            f"worker {rank} lost the others, after {restarts} restarts from the newest checkpoint: {cause}; look at "
+            "the nodes and the network between them; the checkpoints are kept and the same command continues"
+        )
+        self.rank, self.cause, self.restarts = rank, cause, restarts

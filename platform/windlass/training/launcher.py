@@ -114,10 +114,10 @@ class _Launch:
                 raise error
             rank, name = ending.failure.rank, ending.killed_by
             if restarts == MOST_RESTARTS and name is None:
-                raise WorkerLostError(ending.failure.cause, restarts)
+                raise WorkerLostError(rank, ending.failure.cause, restarts)
             if restarts == MOST_RESTARTS and name is not None:
                 raise WorkerKilledError(rank, name, restarts)
-            what = f"worker {rank} was killed by {name}" if name else "the workers lost one another"
+            what = f"worker {rank} {f'was killed by {name}' if name else 'lost the others'}"
             progress.message(f"{what}; continuing from the newest checkpoint")
 
     def _environment(self) -> dict[str, str]:

@@ -44,7 +44,7 @@ class Place(Protocol):
             TrainingMemoryError, WorkerKilledError, WorkerLostError, TrainingFailedError: a worker did not survive.
             CheckpointSpaceError: a disk is full.
             InvalidInputError, CorruptedError: of the module, the dataset, or a setting that this place lacks.
-            JobError: what only a cluster can do to it.
+            TrainingTimeoutError, JobError: what only a cluster can do to it.
         """
 
 

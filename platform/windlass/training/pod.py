@@ -93,6 +93,7 @@ class Pod:
             return run_torchrun(
                 request,
                 arguments=["--nproc-per-node", str(job.workers_per_pod)],
+                first_rank=self.number * job.workers_per_pod,
                 environment={"OMP_NUM_THREADS": str(job.threads), **events},
                 each_moment=printer,
             )
@@ -140,7 +141,7 @@ def judge(ending: Ending) -> tuple[int, PodEnding | None]:
     if ending.killed_by is not None:
         killed = WorkerKilledError(ending.failure.rank, ending.killed_by, 0)
         return 128 - ending.failure.exit_code, PodEnding(retryable=True, error=describe_error(killed))
-    lost = WorkerLostError(ending.failure.cause, 0)
+    lost = WorkerLostError(ending.failure.rank, ending.failure.cause, 0)
     return EXIT_LOST, PodEnding(retryable=True, error=describe_error(lost))
 
 

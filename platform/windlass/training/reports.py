@@ -22,7 +22,7 @@ _REBUILT: Mapping[str, Callable[[Mapping[str, str]], WindlassError]] = {
     "TrainingMemoryError": lambda data: TrainingMemoryError(int(data["rank"]), data["cause"]),
     "TrainingInterruptedError": lambda data: TrainingInterruptedError(int(data["step"]) if "step" in data else None),
     "WorkerKilledError": lambda data: WorkerKilledError(int(data["rank"]), data["signal_name"], int(data["restarts"])),
-    "WorkerLostError": lambda data: WorkerLostError(data["cause"], int(data["restarts"])),
+    "WorkerLostError": lambda data: WorkerLostError(int(data["rank"]), data["cause"], int(data["restarts"])),
     "CheckpointSpaceError": lambda data: CheckpointSpaceError(data["directory"]),
     "CorruptedError": lambda data: CorruptedError(data["message"]),
 }

@@ -97,10 +97,14 @@ def run_torchrun(
     arguments: Sequence[str],
     environment: Mapping[str, str],
     each_moment: Callable[[], None],
+    first_rank: int = 0,
 ) -> Ending:
     """Start the workers of a request and wait for their end; `each_moment` is called five times a second.
 
     SIGTERM and Ctrl-C of this process ask the workers to save and end.
+
+    Args:
+        first_rank: of the workers of this machine, by which a torchrun is named that ends without its workers' word.
     """
     control = request.control
     request.write(control / REQUEST_NAME)
@@ -120,7 +124,7 @@ def run_torchrun(
     failures = Failures.read(failures_path) if failures_path.exists() else None
     return Ending(
         status=Status.read(status_path) if status_path.exists() else None,
-        failure=_root_cause(failures, exit_code),
+        failure=_root_cause(failures, exit_code, first_rank),
         asked=asked.is_set(),
         out_of_memory=_count_ooms() > ooms_before,
     )
@@ -163,10 +167,10 @@ def _signals_passed_to(process: subprocess.Popen[bytes]) -> Iterator[threading.E
             signal.signal(number, handler)
 
 
-def _root_cause(failures: Failures | None, exit_code: int) -> WorkerFailure:
+def _root_cause(failures: Failures | None, exit_code: int, first_rank: int) -> WorkerFailure:
     """The worker that was killed, or failed by itself: the others then fail because they miss it."""
     if failures is None:
-        return WorkerFailure(rank=0, exit_code=exit_code, cause=f"torchrun ended with code {exit_code}")
+        return WorkerFailure(rank=first_rank, exit_code=exit_code, cause=f"torchrun ended with code {exit_code}")
     killed = [worker for worker in failures.workers if worker.exit_code < 0]
     first = [worker for worker in failures.workers if not is_loss(worker.cause)]
     return (killed or first or list(failures.workers))[0]

@@ -1,4 +1,4 @@
-"""`windlass run --on cluster`, `runs attach` and `runs cancel`: a run that a cluster carries out."""
+"""`windlass run --on cluster`, `runs attach`, `runs cancel`, `runs --on cluster`: what a cluster carries out."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ from windlass.cluster.discovery import connect, find_settings
 from windlass.cluster.errors import ApiError, JobRefusedError
 from windlass.cluster.launcher import Launcher
 from windlass.cluster.settings import ClusterSettings
+from windlass.cluster.workflows import secret_keys
 from windlass.errors import EXIT_FAILURE, InvalidInputError
+from windlass.recipe.errors import RecipeError
 from windlass.recipe.inputs import publish_inputs
 from windlass.recipe.load import load_recipe
+from windlass.recipe.model import Recipe
 from windlass.recipe.resolve import resolve
-from windlass.recipe.runs import finish_run, new_run, read_run
+from windlass.recipe.runs import finish_run, list_runs, new_run, read_run
 from windlass.storage import Workspace
 from windlass_cli.commands.run import check_step, command_line
+from windlass_cli.commands.runs import print_run, print_runs
 from windlass_cli.console import print_json, stderr, stdout
 from windlass_cli.defaults import DEFAULT_ROOT
 from windlass_cli.display import open_display
@@ -81,14 +85,14 @@ def run_on_cluster(path: Path, overrides: list[str], *, step: str | None, cluste
 
     Raises:
         RecipeError: the recipe or an override is wrong, or a cluster cannot honour it; nothing was started.
-        JobRefusedError, ApiError: the cluster did not let it start.
+        JobRefusedError, ApiError: the cluster did not let it start, or you may not read a Secret that it names.
     """
     last_step = check_step(step)
     resolved = resolve(load_recipe(path, overrides), path.parent, place="cluster")
-    workspace = cluster.workspace
+    workspace, settings = cluster.workspace, settings_of_run(cluster, resolved.recipe)
     command = f"{command_line('run', path, overrides, step, DEFAULT_ROOT)} --on cluster{cluster.options}"
     run_id = new_run(workspace, publish_inputs(resolved, workspace), command=command)
-    run = ClusterRun(cluster.settings, workspace, run_id, last_step)
+    run = ClusterRun(settings, workspace, run_id, last_step)
     with open_display(as_json=as_json) as display:
         try:
             run.start(cluster.launcher, display.show)
@@ -97,6 +101,25 @@ def run_on_cluster(path: Path, overrides: list[str], *, step: str | None, cluste
             raise
         display.show({"kind": "message", "time": time.time(), "text": f"{run_id} is started{cluster.options}"})
     return follow_run(cluster, run_id, lambda show: run.follow(cluster.launcher, show), as_json=as_json)
+
+
+def settings_of_run(cluster: Cluster, recipe: Recipe) -> ClusterSettings:
+    """The installation's settings with the Secrets that a recipe names; of their keys the names, never the values.
+
+    Raises:
+        RecipeError: there is no such Secret.
+        ApiError: you may not read it.
+    """
+    settings, path = cluster.settings, "resources.cluster.env_secrets"
+    found = {}
+    for name in recipe.resources.cluster.env_secrets:
+        keys = secret_keys(cluster.api, settings.namespace, name)
+        if keys is None:
+            make = f"kubectl -n {settings.namespace} create secret generic {name} --from-literal=NAME=VALUE"
+            problem = f"{path}: {settings.namespace} has no Secret {name!r}; make it, or leave it out: {make}"
+            raise RecipeError(f"recipe {recipe.name!r}", [problem])
+        found[name] = keys
+    return settings.model_copy(update={"env_secrets": found})
 
 
 def attach(run_id: str, cluster: Cluster, *, as_json: bool) -> int:
@@ -129,6 +152,25 @@ def cancel(run_id: str, cluster: Cluster) -> None:
     stdout().print(f"{run_id} is cancelled, its pods are being deleted; what is done is kept{again}", markup=False)
 
 
+def list_all(cluster: Cluster, *, as_json: bool) -> None:
+    """The runs in the root of an installation, whoever started them, the newest first."""
+    start, root = f"windlass run RECIPE --on cluster{cluster.options}", cluster.workspace.uri
+    records = list_runs(cluster.workspace)
+    print_runs(records, root, start=start, as_json=as_json)
+    running = [record.run_id for record in records if record.status == "running"]
+    if running and not as_json:
+        stdout().print(f"to follow what runs: windlass runs attach {running[0]}{cluster.options}", markup=False)
+
+
+def show(run_id: str, cluster: Cluster, *, as_json: bool) -> None:
+    """One run as far as it came, without following it.
+
+    Raises:
+        RunNotFoundError: no run has this id.
+    """
+    print_run(_summarize(cluster, run_id), as_json=as_json)
+
+
 def follow_run(
     cluster: Cluster,
     run_id: str,
@@ -159,9 +201,7 @@ def show_run(cluster: Cluster, run_id: str, *, as_json: bool, log: str | None = 
     Args:
         log: where all that its steps said is found; default: below the root.
     """
-    workspace, settings = cluster.workspace, cluster.settings
-    summary = summarize(workspace, run_id, root=workspace.uri)
-    summary = summary.model_copy(update={"next": _next(summary, settings)})
+    workspace, summary = cluster.workspace, _summarize(cluster, run_id)
     log = log or f"{workspace.uri}/{log_document(run_id)}"
     text = (workspace.read_document(log_document(run_id)) or b"").decode(errors="replace")
     problem = describe_problem(workspace, run_id, summary.run.exit_code or 0, log=text, log_name=log)
@@ -173,6 +213,11 @@ def show_run(cluster: Cluster, run_id: str, *, as_json: bool, log: str | None = 
         stderr().print(
             f"error: {problem}\nto go on: {summary.run.command}\nall that the steps said: {log}", markup=False
         )
+
+
+def _summarize(cluster: Cluster, run_id: str) -> RunSummary:
+    summary = summarize(cluster.workspace, run_id, root=cluster.workspace.uri)
+    return summary.model_copy(update={"next": _next(summary, cluster.settings)})
 
 
 def _next(summary: RunSummary, settings: ClusterSettings) -> tuple[str, ...]:

@@ -6,19 +6,21 @@ import shlex
 import time
 from pathlib import Path
 
-from windlass.cluster.workflows import WorkflowPods, secret_keys
+from windlass.cluster.checks import Rest
+from windlass.cluster.discovery import KubeflowService, find_kubeflow
+from windlass.cluster.workflows import WorkflowPods
 from windlass.errors import EXIT_FAILURE, WindlassError
 from windlass.recipe.inputs import publish_inputs
 from windlass.recipe.load import load_recipe
 from windlass.recipe.resolve import resolve
 from windlass.recipe.runs import finish_run, new_run, read_run
 from windlass_cli.commands import on_cluster
-from windlass_cli.commands.on_cluster import Cluster, follow_run, show_run
+from windlass_cli.commands.on_cluster import Cluster, follow_run, settings_of_run, show_run
 from windlass_cli.commands.run import check_step, command_line
 from windlass_cli.console import stdout
 from windlass_cli.defaults import DEFAULT_ROOT
 from windlass_cli.display import open_display
-from windlass_pipelines.kubeflow import KubeflowRecord, KubeflowRun, check_recipe, find_record, start_run
+from windlass_pipelines.kubeflow import FOUND, KubeflowRecord, KubeflowRun, check_recipe, find_record, start_run
 from windlass_pipelines.kubeflow_api import KubeflowApi
 
 
@@ -28,27 +30,27 @@ def run_on_kubeflow(
     """Start a run on Kubeflow Pipelines and follow it; Ctrl-C leaves it running.
 
     Args:
-        url: of the API of Kubeflow Pipelines.
+        url: of the API of Kubeflow Pipelines, or `auto`: it is found in the cluster.
 
     Returns:
         The exit code of the run, or 130 when Ctrl-C ended the watching.
 
     Raises:
         RecipeError: the recipe or an override is wrong, or Kubeflow Pipelines cannot honour it; nothing was started.
+        NoKubeflowError: it was to be found in the cluster, and is not there.
         KubeflowRefusedError, KubeflowUnreachableError, NotKubeflowError: nothing was started there.
-        ApiError: a Secret that the recipe names is not there, or may not be read.
+        ApiError: you may not read a Secret that the recipe names.
     """
-    last_step, workspace, settings = check_step(step), cluster.workspace, cluster.settings
+    last_step, workspace = check_step(step), cluster.workspace
     resolved = resolve(load_recipe(path, overrides), path.parent, place="cluster")
     check_recipe(resolved.recipe)
-    names = resolved.recipe.resources.cluster.env_secrets
-    env_secrets = {name: secret_keys(cluster.api, settings.namespace, name) for name in names}
-    api = KubeflowApi(url, settings.namespace)
+    settings = settings_of_run(cluster, resolved.recipe)
+    api, found = _open_api(url, cluster)
     place = f"--on cluster --kfp {shlex.quote(url)}{cluster.options}"
     command = f"{command_line('run', path, overrides, step, DEFAULT_ROOT)} {place}"
     run_id = new_run(workspace, publish_inputs(resolved, workspace), command=command)
     try:
-        record = start_run(api, settings, workspace, run_id, last_step=last_step, env_secrets=env_secrets)
+        record = start_run(api, settings, workspace, run_id, last_step=last_step, found=found)
     except WindlassError:
         finish_run(workspace, run_id, EXIT_FAILURE)
         raise
@@ -76,7 +78,7 @@ def attach(run_id: str, cluster: Cluster, *, url: str | None, as_json: bool) -> 
     if exit_code is not None:
         show_run(cluster, run_id, as_json=as_json, log=record.page)
         return exit_code
-    run = _run(run_id, record, KubeflowApi(url or record.url, cluster.settings.namespace), cluster)
+    run = _run(run_id, record, _open_api(url or record.url, cluster)[0], cluster)
     return follow_run(cluster, run_id, run.follow, as_json=as_json, log=record.page)
 
 
@@ -99,7 +101,7 @@ def cancel(run_id: str, cluster: Cluster, *, url: str | None) -> None:
     if before.exit_code is not None:
         stdout().print(f"{run_id} has ended already: {before.status}", markup=False)
         return
-    run = _run(run_id, record, KubeflowApi(url or record.url, cluster.settings.namespace), cluster)
+    run = _run(run_id, record, _open_api(url or record.url, cluster)[0], cluster)
     deleted = run.cancel()
     after = read_run(cluster.workspace, run_id)
     if after.status != "interrupted":
@@ -108,6 +110,15 @@ def cancel(run_id: str, cluster: Cluster, *, url: str | None) -> None:
     jobs = f", and deleted: {', '.join(deleted)}" if deleted else ""
     again = f"; to go on: {after.command}" if after.command else ""
     stdout().print(f"{run_id} is cancelled{jobs}; what is done is kept{again}", markup=False)
+
+
+def _open_api(url: str, cluster: Cluster) -> tuple[KubeflowApi, KubeflowService | None]:
+    """The API at an address, or where the cluster has it: then requests go through the API server."""
+    namespace = cluster.settings.namespace
+    if url != FOUND:
+        return KubeflowApi(url, namespace), None
+    found = find_kubeflow(Rest(cluster.api), namespace)
+    return KubeflowApi(f"{cluster.api.configuration.host}{found.path}", namespace, cluster=cluster.api), found
 
 
 def _run(run_id: str, record: KubeflowRecord, api: KubeflowApi, cluster: Cluster) -> KubeflowRun:

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from windlass.recipe.runs import RunRecord, list_runs
 from windlass.storage import Workspace
 from windlass_cli.console import duration, print_json, stdout, table
-from windlass_cli.summary import print_summary, summarize
+from windlass_cli.summary import RunSummary, print_summary, summarize
 
 
 def list_all(root: str, *, as_json: bool) -> None:
     """The runs of a workspace, the newest first."""
-    records = list_runs(Workspace(root))
+    print_runs(list_runs(Workspace(root)), root, start="windlass run RECIPE", as_json=as_json)
+
+
+def show(run_id: str, root: str, *, as_json: bool) -> None:
+    """One run: its steps, its candidates, its verdict."""
+    print_run(summarize(Workspace(root), run_id, root=root), as_json=as_json)
+
+
+def print_runs(records: Sequence[RunRecord], root: str, *, start: str, as_json: bool) -> None:
+    """One row for each run, and how to go on with those that were interrupted.
+
+    Args:
+        start: what to type where there is none yet.
+    """
     if as_json:
         print_json([record.model_dump(mode="json") for record in records])
     elif not records:
-        stdout().print(f"nothing was run in {root} yet; start with `windlass run RECIPE`", markup=False)
+        stdout().print(f"nothing was run in {root} yet; start with `{start}`", markup=False)
     else:
         rows = [_row(record) for record in records]
         stdout().print(table(("run", "status", "started", "took", "steps"), rows, right=frozenset({3})))
@@ -22,15 +37,14 @@ def list_all(root: str, *, as_json: bool) -> None:
             stdout().print(line, markup=False)
 
 
-def show(run_id: str, root: str, *, as_json: bool) -> None:
-    """One run: its steps, its candidates, its verdict."""
-    summary = summarize(Workspace(root), run_id, root=root)
+def print_run(summary: RunSummary, *, as_json: bool) -> None:
+    """All that is known of one run."""
     if as_json:
         print_json(summary.model_dump(mode="json"))
-    else:
-        print_summary(stdout(), summary, steps=True)
-        if summary.run.status == "interrupted":
-            stdout().print(_how_to_go_on(summary.run), markup=False)
+        return
+    print_summary(stdout(), summary, steps=True)
+    if summary.run.status == "interrupted":
+        stdout().print(_how_to_go_on(summary.run), markup=False)
 
 
 def _row(record: RunRecord) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ def test_a_healthy_installation_has_no_problem_and_its_pod_is_taken_away(install
     assert (answer.problems, answer.exit_code) == ([], 0), answer.messages
     names = [finding["name"] for finding in answer.findings]
     looked_at = ["kubernetes", "namespace", "your rights", "quota", "nodes", "gpus", "installation", "training jobs"]
-    looked_at += ["rights of runs", f"secret {STORAGE_SECRET}", "storage"]
+    looked_at += ["rights of runs", "kubeflow pipelines", f"secret {STORAGE_SECRET}", "storage"]
     tried_in_a_pod = ["pod", "image", "storage (pod)", "tracking server", "gateway"]
     assert names == [*looked_at, *tried_in_a_pod]
     assert "PyTorchJob, what `auto` takes" in answer.named("training jobs")["found"]

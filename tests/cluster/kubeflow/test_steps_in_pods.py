@@ -149,7 +149,7 @@ def test_steps_run_under_pod_security_restricted_and_train_in_a_job_of_their_wor
     resolved = resolve(load_recipe(tmp_path / "wine.yaml", ()), tmp_path, place="cluster")
     run_id = new_run(workspace, publish_inputs(resolved, workspace))
     asked = resolved.recipe.resources.cluster
-    spec = compile_run(settings, asked, run_id, last_step="train", env_secrets={})
+    spec = compile_run(settings, asked, run_id, last_step="train")
     parameters = {"root": workspace.uri, "run_id": run_id}
 
     run_step(installation, pod_of(spec, "prepare", parameters, {}), "prepare", {})

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import pytest
 import urllib3
@@ -13,6 +15,7 @@ from launched_jobs import ALL_KINDS, Ground
 from windlass.cluster import launcher
 from windlass.cluster.errors import (
     DeadlineExceededError,
+    EvictedError,
     ImagePullError,
     JobGoneError,
     JobRefusedError,
@@ -20,10 +23,13 @@ from windlass.cluster.errors import (
     OutOfMemoryError,
     PodFailedError,
 )
-from windlass.cluster.jobs import Owner, Resources
+from windlass.cluster.jobs import EmptyDir, Owner, Resources
 from windlass.cluster.kinds import PYTORCHJOB
 from windlass.cluster.launcher import find_owner
 from windlass.cluster.status import JobState
+
+if TYPE_CHECKING:
+    from kubernetes.client import ApiClient
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
@@ -155,6 +161,39 @@ def test_a_rank_over_its_memory_limit_is_reported_with_the_limit(ground: Ground)
         ground.run(ground.job(f"test $RANK = 1 && {{ echo eats; {eat}; }}; sleep 20", restarts=0))
     assert caught.value.failure.rank == 1
     assert caught.value.failure.reason == "OOMKilled"
+
+
+@pytorchjob_only
+def test_a_pod_that_the_node_throws_out_is_told_with_what_the_node_says(ground: Ground) -> None:
+    fill = f"test $RANK = 1 && head -c 8m /dev/zero > /scratch/x; {A_MINUTE}"
+    with pytest.raises(EvictedError, match=r"rank 1 .*evicted: .*exceeds the limit.*; run it again") as caught:
+        ground.run(ground.job(fill, restarts=0, volumes=(EmptyDir("/scratch", size="1Mi"),)))
+    assert caught.value.failure.reason == "Evicted"
+
+
+@pytest.fixture
+def priority_class(api: ApiClient) -> Iterator[str]:
+    from kubernetes import client
+
+    scheduling, name = client.SchedulingV1Api(api), f"windlass-test-{uuid.uuid4().hex[:8]}"
+    scheduling.create_priority_class({"metadata": {"name": name}, "value": 7, "preemptionPolicy": "Never"})
+    yield name
+    scheduling.delete_priority_class(name)
+
+
+@pytorchjob_only
+def test_every_pod_of_a_job_has_its_priority_class(ground: Ground, priority_class: str) -> None:
+    from kubernetes import client
+
+    ground.run(ground.job("true", priority_class=priority_class))
+    pods = client.CoreV1Api(ground.api).list_namespaced_pod(ground.namespace).items
+    assert [(pod.spec.priority_class_name, pod.spec.priority) for pod in pods] == [(priority_class, 7)] * 2
+
+
+@pytorchjob_only
+def test_a_priority_class_that_is_not_there_is_named(ground: Ground) -> None:
+    with pytest.raises(JobRefusedError, match="no PriorityClass with name absent was found"):
+        ground.run(ground.job("true", priority_class="absent"), patience_s=3)
 
 
 def test_a_full_quota_is_named_while_rank_0_goes_on_and_then_ends_the_job(ground: Ground) -> None:

@@ -11,11 +11,33 @@ import pytest
 
 from cluster_installation import Installation
 from cluster_runs import WINE, Typist
+from windlass.recipe.inputs import publish_inputs
+from windlass.recipe.load import load_recipe
+from windlass.recipe.resolve import resolve
+from windlass.recipe.runs import new_run
+from windlass.storage import Workspace
+from windlass_pipelines.cluster import storage_from_outside
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 GONE_WITHIN_S = 60
 LONG_WINE = WINE.replace("epochs: 3", "epochs: 4000")
+NEEDS_A_TOKEN = """\
+import os
+
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, input_shape, num_outputs):
+        super().__init__()
+        if "KUBERNETES_SERVICE_HOST" in os.environ and os.environ.get("TEAM_TOKEN") != "from a secret":
+            raise RuntimeError("TEAM_TOKEN is not here")
+        self.layer = nn.Linear(*input_shape, num_outputs)
+
+    def forward(self, x):
+        return self.layer(x)
+"""
 
 
 def pods_of_runs(installation: Installation) -> list[str]:
@@ -102,3 +124,33 @@ def test_what_a_cluster_cannot_honour_is_refused_by_name_before_anything_starts(
     assert "resources.cluster.worker.processes: 3: train.num_workers, 2, is not a multiple of it" in err
     assert "resources.cluster.worker.gpus: 1: each of the 3 processes of a pod uses one" in err
     assert pods_of_runs(installation) == before
+
+
+def test_the_runs_of_a_cluster_are_listed_from_any_directory_without_naming_its_root(typist: Typist) -> None:
+    (typist.directory / "wine.yaml").write_text(WINE)
+    root = typist.settings.storage.root
+    workspace = Workspace(root, typist.directory / "local", s3=storage_from_outside(typist.settings, None))
+    resolved = resolve(load_recipe(typist.directory / "wine.yaml", ()), typist.directory, place="cluster")
+    run_id = new_run(workspace, publish_inputs(resolved, workspace))
+    there = ("--on", "cluster", "--namespace", typist.settings.namespace)
+    listed = typist.run("runs", *there)
+    assert (run_id, "running") in [(each["run_id"], each["status"]) for each in listed]
+    assert typist.run("runs", "show", run_id, *there)["run"]["run_id"] == run_id
+    out, _ = typist.start("runs", *there).communicate(timeout=60)
+    assert f"to follow what runs: windlass runs attach {run_id} --namespace {typist.settings.namespace}" in out
+
+
+def test_the_secrets_that_a_recipe_names_reach_steps_and_training_pods(
+    typist: Typist, installation: Installation
+) -> None:
+    (typist.directory / "net.py").write_text(NEEDS_A_TOKEN)
+    (typist.directory / "wine.yaml").write_text(WINE.replace("architecture: linear", 'architecture: "net.py:Net"'))
+    words = ("--step", "compress", "--set", "resources.cluster.env_secrets=[team]")
+    refused = typist.start("run", "wine.yaml", "--on", "cluster", *typist.place, *words)
+    _, err = refused.communicate(timeout=60)
+    assert refused.returncode == 2
+    assert f"{installation.namespace} has no Secret 'team'; make it, or leave it out: kubectl" in err
+
+    installation.kubectl("create", "secret", "generic", "team", "--from-literal=TEAM_TOKEN=from a secret")
+    result = typist.on_cluster("wine.yaml", *words)
+    assert [step["step"] for step in result["run"]["steps"]] == ["prepare", "train", "compress"]

@@ -6,16 +6,19 @@ import json
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from windlass.cluster.jobs import Claim, DistributedJob
+from windlass.cluster.launcher import Launcher
 from windlass.models.spec import STEPS_NAME
 from windlass.training import TrainingDivergedError, TrainingMemoryError, train
 from windlass.training.cluster import TrainingPods
 from windlass.training.documents import TRAINING_NAME, TrainingSummary
+from windlass.training.relay import PREFIX
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -87,6 +90,85 @@ def test_fault_5_a_killed_rank_goes_on_from_the_store_within_60_s(make_training:
     assert seconds[0] < 60
     assert [pod.status.container_statuses[0].restart_count for pod in training.pods()] == [1, 1]
     assert TrainingSummary.read(model / TRAINING_NAME).steps == len(losses(model / STEPS_NAME)) == 30 * 19
+
+
+def evict(training: Any, pod: str) -> None:
+    """As the drain of its node does."""
+    name = next(each.metadata.name for each in training.pods() if each.metadata.name.endswith(pod))
+    namespace = training.cluster.settings.namespace
+    training.cluster.core.create_namespaced_pod_eviction(name, namespace, {"metadata": {"name": name}})
+
+
+def test_a_training_whose_pod_is_evicted_goes_on_in_another_from_the_store(make_training: MakeTraining) -> None:
+    training = make_training(epochs=30)
+    evicted = list[str]()
+
+    def evict_a_rank() -> None:
+        wait_until(lambda: bool(training.checkpoints()))
+        evicted.extend(pod.metadata.uid for pod in training.pods() if pod.metadata.name.endswith("worker-1"))
+        evict(training, "worker-1")
+
+    evicter = threading.Thread(target=evict_a_rank)
+    evicter.start()
+    model = training.run()
+    evicter.join()
+    assert evicted[0] not in [pod.metadata.uid for pod in training.pods()]
+    assert started_at(training)[-1] > 0, "from a checkpoint"
+    assert TrainingSummary.read(model / TRAINING_NAME).steps == len(losses(model / STEPS_NAME)) == 30 * 19
+
+
+def started_at(training: Any) -> list[int]:
+    """The steps at which the present container of the first pod began to train."""
+    (name,) = [pod.metadata.name for pod in training.pods() if pod.metadata.name.endswith("worker-0")]
+    log = training.cluster.core.read_namespaced_pod_log(name, training.cluster.settings.namespace)
+    events = [json.loads(line.removeprefix(PREFIX)) for line in log.splitlines() if line.startswith(PREFIX)]
+    return [event["step"] for event in events if event["kind"] == "train-started"]
+
+
+@pytest.fixture
+def claim(cluster: Any) -> Iterator[str]:
+    """A volume of the cluster's default class, which all pods of one node can write."""
+    namespace, name = cluster.settings.namespace, "checkpoints"
+    spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "100Mi"}}}
+    cluster.core.create_namespaced_persistent_volume_claim(namespace, {"metadata": {"name": name}, "spec": spec})
+    yield name
+    cluster.core.delete_namespaced_persistent_volume_claim(name, namespace)
+
+
+def test_checkpoints_on_a_volume_claim_are_gone_on_from_and_cleared_without_touching_the_store(
+    make_training: MakeTraining, claim: str
+) -> None:
+    training = make_training(epochs=30)
+    in_store = list[int]()
+
+    def kill_a_rank() -> None:
+        wait_until(lambda: (training.work / STEPS_NAME).exists() and len(losses(training.work / STEPS_NAME)) > 3 * 19)
+        in_store.extend(training.checkpoints())
+        kill_worker(training, "worker-1")
+
+    killer = threading.Thread(target=kill_a_rank)
+    killer.start()
+    model = training.run(TrainingPods(cpu=0.25, memory_bytes=10**9, checkpoint_claim=claim))
+    killer.join()
+    assert in_store == []
+    assert started_at(training)[-1] >= 2 * 19, "from the volume"
+    assert TrainingSummary.read(model / TRAINING_NAME).steps == len(losses(model / STEPS_NAME)) == 30 * 19
+    assert left_on(claim, training) == []
+
+
+def left_on(claim: str, training: Any) -> list[str]:
+    """What a pod sees on the claim, hidden files apart."""
+    settings = training.cluster.settings
+    looks = DistributedJob(
+        name="looks",
+        namespace=settings.namespace,
+        image=settings.image,
+        command=("sh", "-c", "ls /claim"),
+        volumes=(Claim("/claim", claim),),
+    )
+    lines: list[str] = []
+    Launcher(training.cluster.api, kind="job").run(looks, lines.append, lambda _: None)
+    return lines
 
 
 def test_fault_7_a_pod_over_its_memory_is_reported_with_what_to_change(make_training: MakeTraining) -> None:

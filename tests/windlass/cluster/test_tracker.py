@@ -118,6 +118,17 @@ def test_a_restart_is_counted_and_explained() -> None:
     assert report.text == "restarted 1 of 1: rank 1 ended with exit code 9; 2 of 2 pods run"
 
 
+def test_the_cause_of_a_restart_is_the_attempt_before_it_and_not_what_ends_the_job() -> None:
+    tracker = _tracker()
+    _tell(tracker, "pod", _pod(0, {"running": {}}))
+    assert tracker.restart_cause() is None
+    _tell(tracker, "pod", _pod(0, {"terminated": _ended("b0", 9, exit_code=143)}, last=_ended("a0", 4)))
+    _tell(tracker, "pod", _pod(1, {"terminated": _ended("b1", 9, exit_code=143)}, last=_ended("a1", 3, exit_code=129)))
+    cause = tracker.restart_cause()
+    assert cause is not None
+    assert (cause.rank, cause.exit_code) == (1, 129)
+
+
 def test_a_pod_of_an_earlier_job_of_this_name_is_no_pod_of_it() -> None:
     tracker = _tracker()
     _tell(tracker, "pod", _pod(0, {"running": {}}, owner="j0"))

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from kubernetes.client import ApiClient, Configuration
 
-from windlass.cluster.errors import OutOfMemoryError, PodFailedError, PodFailure
+from windlass.cluster.errors import DeadlineExceededError, OutOfMemoryError, PodFailedError, PodFailure
 from windlass.cluster.jobs import DistributedJob, SecretVariable
 from windlass.cluster.launcher import Launcher
+from windlass.cluster.render import render_pytorchjob, render_trainjob
 from windlass.cluster.settings import SETTINGS_VARIABLE, ClusterSettings, StorageSettings
 from windlass.errors import CorruptedError, InvalidInputError, WindlassError
 from windlass.models import make_spec
 from windlass.models.spec import HISTORY_NAME, STEPS_NAME
 from windlass.storage import StorageUnreachableError, Workspace
-from windlass.training.cluster import TrainingPods, describe_job, explain
+from windlass.training.cluster import TrainingPods, describe_job, explain, explain_deadline
 from windlass.training.config import TrainConfig
 from windlass.training.documents import EpochRecord, PodEnding, Training
 from windlass.training.errors import (
@@ -34,6 +39,7 @@ from windlass.training.pod import MOST_TERMINATION_BYTES, termination_message
 from windlass.training.relay import PREFIX, LogRelay, PodsEndedError
 from windlass.training.reports import describe_error, rebuild_error
 
+GOLDEN = Path(__file__).parent / "golden"
 SETTINGS = ClusterSettings(
     release="windlass",
     namespace="team",
@@ -113,7 +119,7 @@ def test_the_pods_word_that_no_restart_helps_ends_the_waiting(tmp_path: Path) ->
         TrainingInterruptedError(12),
         TrainingInterruptedError(None),
         WorkerKilledError(1, "SIGKILL", 0),
-        WorkerLostError("Connection closed by peer", 0),
+        WorkerLostError(1, "Connection closed by peer", 0),
         CheckpointSpaceError("/checkpoints"),
         CorruptedError("a shard is damaged"),
         InvalidInputError("train.precision: bf16 needs a CUDA GPU"),
@@ -149,6 +155,16 @@ def test_a_job_is_named_after_its_root_and_key_and_has_no_more_than_the_stores_c
     assert described.volumes[0].path == "/checkpoints"
 
 
+@pytest.mark.parametrize(("kind", "render"), [("pytorchjob", render_pytorchjob), ("trainjob", render_trainjob)])
+def test_the_keys_of_the_secrets_of_a_recipe_are_variables_by_reference_of_either_kind_of_job(
+    kind: str, render: Callable[[DistributedJob], dict[str, Any]]
+) -> None:
+    keys = {"tokens": ("API_TOKEN", "HOME", "AWS_ACCESS_KEY_ID", "not a name", "BOTH"), "database": ("BOTH",)}
+    settings = SETTINGS.model_copy(update={"env_secrets": keys})
+    described = describe_job(TrainConfig(), "s3://b/r", "k", settings=settings, pods=TrainingPods(), owner=None)
+    assert render(described) == yaml.safe_load((GOLDEN / f"{kind}.yaml").read_text(encoding="utf-8"))
+
+
 def test_workers_that_do_not_fill_their_pods_and_roots_that_pods_cannot_reach_are_refused() -> None:
     with pytest.raises(InvalidInputError, match=r"train\.num_workers: 4 workers do not fill pods of 3 each"):
         job(processes=3)
@@ -170,6 +186,16 @@ def test_a_pods_word_becomes_the_error_of_the_laptop_and_silence_stays_the_clust
     assert "was killed by SIGKILL, after 3 restarts" in str(said)
     silent = PodFailedError(described.name, pod_failure("exec format error"), 3)
     assert explain(silent, described) is silent
+
+
+def test_a_training_that_took_too_long_says_what_its_pods_had_to_start_again_for() -> None:
+    ending = PodEnding(retryable=True, error=describe_error(WorkerLostError(1, "timed out", 0)))
+    said = "training_timeout, 60 s; raise it, .*; before, its pods had to start again: "
+    for message, cause in ((ending.model_dump_json(), "worker 1 lost the others"), ("", "rank 1 ended with Error")):
+        error = explain_deadline(DeadlineExceededError("job", 60, pod_failure(message)))
+        assert re.search(said + cause, str(error))
+    alone = str(explain_deadline(DeadlineExceededError("job", 60)))
+    assert alone.endswith("the same command continues")
 
 
 def test_a_step_trains_on_this_machine_unless_it_runs_in_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
