@@ -30,6 +30,7 @@ from windlass.recipe.summaries import (
     summarize_evaluation,
     summarize_model,
     summarize_verdict,
+    test_figures,
 )
 from windlass.registry.documents import REGISTRATION_NAME
 from windlass.schema import digest_of
