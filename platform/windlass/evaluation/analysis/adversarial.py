@@ -35,12 +35,14 @@ _METHODS: tuple[AttackMethod, ...] = ("fgsm", "pgd", "random")
 
 
 def adversarial(subject: Subject, model: Path, reference: pa.Table | None) -> Adversarial | None:
-    """Attack the subject's whole sample; None where nothing in it is a number.
+    """Attack the subject's whole sample; None where it holds no number, or too few rows for the main metric.
 
     Args:
         model: directory of the trained model.
         reference: rows of train, whose columns' ranges the changed numbers keep to; None of images.
     """
+    if not subject.is_defined:
+        return None
     _, network = load(model)
     space: _Space
     if reference is None:
