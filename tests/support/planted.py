@@ -119,8 +119,8 @@ def write_images(directory: Path, images: Array, labels: Array, classes: tuple[s
     return Bundle.open(directory)
 
 
-def make_subject(bundle: Bundle, task: str, **answers: Answer) -> Subject:
-    """All rows of validation, answered by Python functions."""
+def make_subject(bundle: Bundle, task: str, *, rows: int = 2000, **answers: Answer) -> Subject:
+    """Rows of validation, answered by Python functions."""
     engines = {name: PlantedEngine(answer) for name, answer in answers.items()}
     with track("test", unit="rows") as bar:
-        return Subject(get_task(task), read_sample(bundle, "validation", 2000), engines, CONFIG, bar)
+        return Subject(get_task(task), read_sample(bundle, "validation", rows), engines, CONFIG, bar)

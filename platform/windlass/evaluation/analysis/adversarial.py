@@ -35,21 +35,23 @@ _METHODS: tuple[AttackMethod, ...] = ("fgsm", "pgd", "random")
 
 
 def adversarial(subject: Subject, model: Path, reference: pa.Table | None) -> Adversarial | None:
-    """Attack the subject's whole sample; None where nothing in it is a number.
+    """Attack the subject's whole sample; None where it holds no number, or too few rows for the main metric.
 
     Args:
         model: directory of the trained model.
         reference: rows of train, whose columns' ranges the changed numbers keep to; None of images.
     """
+    if not subject.is_defined:
+        return None
     _, network = load(model)
     space: _Space
     if reference is None:
-        space = _Pixels(subject.sample)
+        space = PixelSpace(subject.sample)
     else:
-        space = _Numbers(subject.sample, reference)
+        space = NumberSpace(subject.sample, reference)
         if not space.numbers:
             return None
-    attacker = _Attacker(network, space, subject.task, subject.sample)
+    attacker = Attacker(network, space, subject.task, subject.sample)
     attacks = [
         Attack(
             method=method,
@@ -88,7 +90,7 @@ class _Space(ABC):
         """Changed points as the engines take them."""
 
 
-class _Pixels(_Space):
+class PixelSpace(_Space):
     """Grey levels of each channel, 0 to 255; what is served are whole ones."""
 
     strengths = (4.0, 12.0, 32.0)
@@ -118,7 +120,7 @@ class _Pixels(_Space):
         return {IMAGE_INPUT: np.rint(points).astype(np.uint8)}
 
 
-class _Numbers(_Space):
+class NumberSpace(_Space):
     """Numbers in standard deviations of train, within the range of train; categories and missing values stay."""
 
     strengths = (0.05, 0.1, 0.25)
@@ -176,7 +178,7 @@ def _range(reference: pa.Table, transform: NumberTransform) -> tuple[float, floa
     return (values.min() - transform.mean) / transform.scale, (values.max() - transform.mean) / transform.scale
 
 
-class _Attacker:
+class Attacker:
     """The uncompressed network's loss, as a function of points."""
 
     def __init__(self, network: nn.Module, space: _Space, task: Task, sample: Sample) -> None:

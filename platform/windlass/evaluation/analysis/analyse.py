@@ -92,7 +92,7 @@ def _notes(sample: Sample, rows_of_split: int, *, attacked: bool) -> tuple[str, 
             rows < rows_of_split,
             f"{rows:,} of the {rows_of_split:,} rows of {sample.split} were looked at, drawn with a fixed seed.",
         ),
-        (not attacked, "Nothing was attacked: no column holds numbers."),
+        (not attacked, "Nothing was attacked: no column holds numbers, or the rows are too few for the metric."),
         (features > MAX_COLUMNS, f"Of {features} columns the first {MAX_COLUMNS} were taken away and shuffled."),
     ]
     return tuple(sentence for holds, sentence in said if holds)

@@ -56,10 +56,15 @@ class Subject:
         Raises:
             UndefinedMetricError: it has no value on these rows.
         """
-        found = {name: self.point(answers) for name, answers in self.answers.items()}
-        if not all(np.isfinite(point) for point in found.values()):
+        if not self.is_defined:
             raise UndefinedMetricError(self.task.metric, len(self.sample))
-        return {name: self.bootstrap.interval(point, self._clean_R[name]) for name, point in found.items()}
+        points = {name: self.point(answers) for name, answers in self.answers.items()}
+        return {name: self.bootstrap.interval(point, self._clean_R[name]) for name, point in points.items()}
+
+    @property
+    def is_defined(self) -> bool:
+        """Whether the main metric has a value on these rows."""
+        return all(np.isfinite(self.point(answers)) for answers in self.answers.values())
 
     def degraded(self, inputs: Inputs) -> dict[str, Degraded]:
         """Quality of each variant on changed rows with the sample's targets, and the paired drop."""

@@ -198,7 +198,7 @@ def test_a_table_is_attacked_in_its_numbers_and_compared_by_a_column_that_the_mo
 def test_attacks_stay_in_range_and_touch_neither_categories_nor_missing_values(loans: Trained) -> None:
     import pyarrow as pa
 
-    from windlass.evaluation.analysis.adversarial import _Attacker, _Numbers
+    from windlass.evaluation.analysis.adversarial import Attacker, NumberSpace
     from windlass.evaluation.analysis.sample import read_reference, read_sample
     from windlass.models import load
 
@@ -216,8 +216,8 @@ def test_attacks_stay_in_range_and_touch_neither_categories_nor_missing_values(l
         sample.with_columns({"income": np.array(income, np.float32)}),
         sample.targets,
     )
-    space = _Numbers(changed, reference)
-    attacker = _Attacker(load(loans.model)[1], space, get_task(loans.task), changed)
+    space = NumberSpace(changed, reference)
+    attacker = Attacker(load(loans.model)[1], space, get_task(loans.task), changed)
     scale = reference["income"].to_numpy().std()
     for method in ("fgsm", "pgd", "random"):
         inputs = space.to_inputs(attacker.changed(method, 0.25))
@@ -236,14 +236,14 @@ def test_gradient_sign_steps_are_those_of_captum(digits: Trained) -> None:
     import torch
     from captum.robust import FGSM
 
-    from windlass.evaluation.analysis.adversarial import _Attacker, _Pixels
+    from windlass.evaluation.analysis.adversarial import Attacker, PixelSpace
     from windlass.evaluation.analysis.sample import read_sample
     from windlass.models import load
 
     sample = read_sample(Bundle.open(digits.dataset), "validation", 64)
     network, task = load(digits.model)[1], get_task(digits.task)
-    space = _Pixels(sample)
-    found = _Attacker(network, space, task, sample).changed("fgsm", 12.0)
+    space = PixelSpace(sample)
+    found = Attacker(network, space, task, sample).changed("fgsm", 12.0)
     theirs = FGSM(
         lambda points: network(space.network_inputs(points)),
         loss_func=lambda outputs, targets: task.loss(outputs, targets, None),

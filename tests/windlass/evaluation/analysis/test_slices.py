@@ -135,3 +135,15 @@ def test_of_pictures_the_bad_class_and_the_dark_ones_are_found(tmp_path: Path) -
     assert found["first"][0].conditions == (Condition(column="class", value="c"),)
     (condition,) = found["second"][0].conditions
     assert (condition.column, condition.low) == ("brightness", None)
+
+
+def test_of_a_handful_of_rows_nothing_is_claimed(people: Bundle) -> None:
+    subject = make_subject(
+        people,
+        "tabular-classification",
+        rows=15,
+        one=lambda inputs: flipped(inputs["income"] > 0, inputs["city"] == "Ulm"),
+    )
+    groups = groups_of_table(subject.sample, read_reference(people))
+    found = find_slices(subject, groups, "one")
+    assert (found.tested, found.by_variant) == (0, {"one": ()})
