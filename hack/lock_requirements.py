@@ -20,6 +20,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = (3, 11)
 ROLES = ("build", "gateway", "mlflow", "components", "torch-cpu", "torch-cuda")
+NEEDS_TORCH = "captum"
+"""The package of the components that asks for torch, which is installed before them from a file of its own."""
 HEADER = "# Made by `make requirements`; docs/how-to/images.md says how. Not to be edited.\n"
 
 
@@ -56,6 +58,20 @@ def elsewhere(machine: str) -> list[str]:
     return ["--no-deps", "--target", "unused", *(word for tag in tags for word in ("--platform", tag))]
 
 
+def names(packages: list[dict[str, Any]]) -> set[str]:
+    return {package["metadata"]["name"] for package in packages}
+
+
+def without_torch(role: str, packages: list[dict[str, Any]], arguments: Sequence[str]) -> list[dict[str, Any]]:
+    """Less what only torch needs, where a package of the role brings torch along."""
+    others = [line for line in wanted(role) if not line.startswith(NEEDS_TORCH)]
+    if others == wanted(role):
+        return packages
+    kept = names(resolve(others, *arguments)) | {NEEDS_TORCH}
+    apart = names(resolve(wanted("torch-cpu"), *arguments)) - kept
+    return [package for package in packages if package["metadata"]["name"] not in apart]
+
+
 def lock(role: str, arguments: Sequence[str]) -> str:
     """The text of `requirements/<role>.txt`."""
     pinned: dict[str, set[str]] = {}
@@ -70,7 +86,7 @@ def lock(role: str, arguments: Sequence[str]) -> str:
             if not download["url"].endswith(".whl"):
                 sources.add(name)
 
-    add(resolve(wanted(role), *arguments))
+    add(without_torch(role, resolve(wanted(role), *arguments), arguments))
     if not role.startswith("torch"):
         machine = "aarch64" if platform.machine() == "x86_64" else "x86_64"
         add(resolve(sorted(pinned), *elsewhere(machine), *arguments))

@@ -27,7 +27,9 @@ def compress(
 
     run_step(
         "compress",
-        lambda recipe, workspace: steps.compress(recipe, workspace, read_reference(dataset), read_reference(model)),
+        lambda recipe, workspace: steps.compress(
+            recipe, workspace, read_reference(dataset), read_reference(model), run_id=run_id
+        ),
         root=root,
         run_id=run_id,
         output=candidates,

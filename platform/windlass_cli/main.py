@@ -124,6 +124,26 @@ def run(
     raise typer.Exit(run_on_cluster(recipe, overrides or [], step=step, cluster=cluster, as_json=as_json))
 
 
+@app.command(
+    epilog=_examples(
+        "windlass plan mine.yaml", "windlass plan mine.yaml --set train.epochs=100", "windlass plan mine.yaml --json"
+    )
+)
+def plan(
+    recipe: Annotated[Path, typer.Argument(help="A recipe.")],
+    overrides: Overrides = None,
+    root: Root = DEFAULT_ROOT,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a run will make, how long it takes and how much disk, from a few timed steps and earlier runs.
+
+    Data are prepared for it, and kept: a run does not prepare them again.
+    """
+    from windlass_cli.commands.plan import plan_recipe
+
+    plan_recipe(recipe, overrides or [], root=root, as_json=as_json)
+
+
 @app.command("try", epilog=_examples("windlass try pipelines/recipes/digits.yaml"))
 def try_(
     recipe: Annotated[Path, typer.Argument(help="A recipe.")],
@@ -248,6 +268,45 @@ def predict(
     from windlass_cli.commands.predict import predict_file
 
     predict_file(model, rows, output, force=force, root=root, tracking_uri=tracking_uri, as_json=as_json)
+
+
+@app.command(
+    epilog=_examples(
+        "windlass evaluate digits --data new-digits/",
+        "windlass evaluate houses@champion --data 2027.csv -o houses-2027",
+        "windlass evaluate houses/3 --data s3://bucket/houses/ --bad-rows drop",
+    )
+)
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A registered model: NAME, NAME/VERSION or NAME@ALIAS.")],
+    data: Annotated[str, typer.Option("--data", help="Labelled data, as a recipe's data.source names them.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A folder.", show_default="MODEL-VERSION-on-DATA")
+    ] = None,
+    bad_rows: Annotated[
+        Literal["refuse", "drop"], typer.Option(help="What to do with rows that do not parse.")
+    ] = "refuse",
+    threads: Annotated[int, typer.Option(min=1, help="Of the engine.")] = 1,
+    root: Root = DEFAULT_ROOT,
+    tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a registered version on other labelled data, and write the same report as a run does."""
+    from windlass.evaluation.config import EvaluateConfig
+    from windlass.variants.config import ServeConfig
+    from windlass_cli.commands.evaluate import evaluate_version
+
+    evaluate_version(
+        model,
+        data,
+        output=output,
+        bad_rows=bad_rows,
+        config=EvaluateConfig(),
+        serve=ServeConfig(threads=threads),
+        root=root,
+        tracking_uri=tracking_uri,
+        as_json=as_json,
+    )
 
 
 @recipe_app.command("show", epilog=_examples("windlass recipe show mine.yaml", "windlass recipe show mine.yaml --json"))

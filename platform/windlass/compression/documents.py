@@ -11,8 +11,24 @@ CANDIDATES_NAME = "candidates.json"
 
 
 class Candidate(Section):
+    """One variant, and how it came to be."""
+
     name: str
     variant: Reference
+    model: Reference
+    """The torch network that it was exported from."""
+    methods: tuple[str, ...] = ()
+    drop: float | None = None
+    """What it loses of the main metric on validation, as compression saw it; None for the uncompressed model."""
+    recovers: str | None = None
+    """The candidate whose lost quality it was made to win back."""
+
+
+class LeftOut(Section):
+    """A candidate that `auto` could have made and did not."""
+
+    name: str
+    reason: str
 
 
 class Candidates(Document):
@@ -21,3 +37,6 @@ class Candidates(Document):
     format_version: Literal[1] = 1
     uncompressed: str
     candidates: tuple[Candidate, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    ended: str = ""
+    """Why no more were made, for people."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from windlass.errors import WindlassError
+from windlass.errors import InvalidInputError, WindlassError
 
 
 class ExportError(WindlassError):
@@ -23,3 +23,11 @@ class NameCollisionError(WindlassError):
     def __init__(self, column: str) -> None:
         super().__init__(f"the column {column!r} has the name of the model's output; rename the column")
         self.column = column
+
+
+class NotApplicableError(InvalidInputError):
+    """A method that a candidate names does nothing for this model."""
+
+    def __init__(self, candidate: str, cause: str) -> None:
+        super().__init__(f"the candidate {candidate} cannot be made: {cause}; leave it out of compress.candidates")
+        self.candidate, self.cause = candidate, cause

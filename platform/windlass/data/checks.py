@@ -22,9 +22,19 @@ _DROP_ACTION = "correct the file, or set data.bad_rows: drop"
 
 
 def refuse_bad_rows(
-    config: DataConfig, table: RawTable, plan: Plan, engine: Engine, source: str, staged: str
+    config: DataConfig,
+    table: RawTable,
+    plan: Plan,
+    engine: Engine,
+    source: str,
+    staged: str,
+    *,
+    action: str | None = None,
 ) -> dict[str, int]:
     """Refuse or count the rows that do not parse or whose target is missing.
+
+    Args:
+        action: what a user can do where the data do not come from a recipe.
 
     Returns:
         Reason to count of the rows that are left out.
@@ -33,7 +43,12 @@ def refuse_bad_rows(
     if count and config.bad_rows == "refuse":
         first = rejects[0]
         raise BadRowError(
-            file=first.file, line=first.line, column=first.column, reason=first.reason, count=count, action=_DROP_ACTION
+            file=first.file,
+            line=first.line,
+            column=first.column,
+            reason=first.reason,
+            count=count,
+            action=action or _DROP_ACTION,
         )
     dropped = {"does not parse": count} if count else {}
     found = engine.rows(f"SELECT bad, count(*) FROM {staged} GROUP BY bad ORDER BY count(*) DESC, bad")
@@ -43,7 +58,7 @@ def refuse_bad_rows(
         if code == 0:
             continue
         if config.bad_rows == "refuse":
-            raise _bad_value(table, plan, code, rows)
+            raise _bad_value(table, plan, code, rows, action)
         dropped[_reason(plan, code)] = rows
     return dropped
 
@@ -126,10 +141,12 @@ def duplicates_across_splits(
     return f"(SELECT * FROM {divided} WHERE NOT {condition}) AS divided", count
 
 
-def _bad_value(table: RawTable, plan: Plan, code: int, count: int) -> BadRowError:
-    column, action = _column_of(plan, code), _DROP_ACTION
-    if code > 0 and column.type == "number" and column is not plan.target:
-        action = f"correct the file, set data.columns.{column.name}: category, or set data.bad_rows: drop"
+def _bad_value(table: RawTable, plan: Plan, code: int, count: int, action: str | None) -> BadRowError:
+    column = _column_of(plan, code)
+    if action is None:
+        retype = code > 0 and column.type == "number" and column is not plan.target
+        retyped = f"correct the file, set data.columns.{column.name}: category, or set data.bad_rows: drop"
+        action = retyped if retype else _DROP_ACTION
     for file, line, row in _all_records(table):
         value = row.get(column.name)
         if _is_bad(plan, code, value):

@@ -33,17 +33,19 @@ def plan_columns(
     table: RawTable,
     sample: Sequence[Sequence[Any]],
     target_kind: Literal["class", "number"],
+    carry: Sequence[str] = (),
 ) -> Plan:
     """Decide from the first rows what each column is.
 
     Args:
+        carry: columns to be written even where the recipe leaves them out of the features.
         sample: rows of values in the order of `table.columns`, numbers as floats, all else as text or None.
 
     Raises:
         DataError: the recipe names a column that is not there, or one column for two uses.
     """
     target_name = _target_name(config, table)
-    _check_names(config, table, target_name)
+    _check_names(config, table, target_name, carry)
     positions = {column.name: index for index, column in enumerate(table.columns)}
     auxiliary = _auxiliary(config, table, positions)
     if auxiliary and auxiliary.column.name == target_name:
@@ -51,21 +53,25 @@ def plan_columns(
     dropped = dict.fromkeys(config.drop, "named in data.drop") | dict.fromkeys(table.nested, "holds lists or objects")
     if auxiliary:
         dropped.setdefault(auxiliary.column.name, "the rows are split by it")
-    features = []
+    features, carried = list[PlannedColumn](), list[PlannedColumn]()
     by_column = list(zip(*sample, strict=True)) or [()] * len(table.columns)
     for column, values in zip(table.columns, by_column, strict=True):
-        if column.name == target_name or column.name in dropped:
+        if column.name == target_name:
             continue
         type_ = config.columns.get(column.name) or guess_type(column, values)
+        planned = PlannedColumn(column.name, positions[column.name], type_, column.stored)
+        if column.name in dropped:
+            carried += [planned] if column.name in carry else []
+            continue
         reason = None if column.name in config.columns else why_useless(column, type_, values)
         if reason is not None:
             dropped[column.name] = reason
         else:
-            features.append(PlannedColumn(column.name, positions[column.name], type_, column.stored))
+            features.append(planned)
     index = positions[target_name]
     target_type: ColumnType = "number" if target_kind == "number" else "category"
     target = PlannedColumn(target_name, index, target_type, table.columns[index].stored)
-    return Plan(tuple(features), target, target_kind, auxiliary, dropped)
+    return Plan(tuple(features), target, target_kind, auxiliary, dropped, tuple(carried))
 
 
 def guess_type(column: RawColumn, values: Sequence[Any]) -> ColumnType:
@@ -126,7 +132,7 @@ def _target_name(config: DataConfig, table: RawTable) -> str:
     return "target"
 
 
-def _check_names(config: DataConfig, table: RawTable, target: str) -> None:
+def _check_names(config: DataConfig, table: RawTable, target: str, carry: Sequence[str]) -> None:
     names = table.names
     if target in table.nested:
         raise BadFileError(table.place, f"column {target!r} holds lists or objects and cannot be the target")
@@ -134,10 +140,15 @@ def _check_names(config: DataConfig, table: RawTable, target: str) -> None:
     wanted += [(f"data.columns.{name}", name) for name in config.columns]
     wanted += [("data.drop", name) for name in config.drop]
     split = {"group": config.split.group, "time": config.split.time, "column": config.split.column}
+    wanted += [("evaluate.sensitive", name) for name in carry]
     wanted += [(f"data.split.{way}", name) for way, name in split.items() if name is not None]
     for key, name in wanted:
         if name not in names and not (key == "data.drop" and name in table.nested):
             raise MissingColumnError(key, name, table.place, names)
+    for name in carry:
+        if name == target or name in table.nested:
+            what = "is the target" if name == target else "holds lists or objects"
+            raise DataError(f"evaluate.sensitive: {name!r} {what}; name a column whose values say a row's group")
     if target in config.drop:
         raise DataError(f"data.drop: {target!r} is the target; take it out of the list")
 

@@ -21,7 +21,8 @@ class Column(Section):
 
     name: str
     type: ColumnType
-    role: Literal["feature", "target"]
+    role: Literal["feature", "target", "carried"]
+    """`carried` is no feature: it lies beside them for whoever compares groups of rows."""
 
 
 class NumberTransform(Section):

@@ -124,6 +124,17 @@ class LeakageError(DataError):
         self.scores, self.target = dict(scores), target
 
 
+class UselessSensitiveColumnError(DataError):
+    """A column by whose groups rows are to be compared tells no groups apart."""
+
+    def __init__(self, column: str, reason: str) -> None:
+        super().__init__(
+            f"evaluate.sensitive: {column!r} makes no groups of rows ({reason}); take it out of the list, or name a "
+            "column that does"
+        )
+        self.column, self.reason = column, reason
+
+
 class NoFeaturesError(DataError):
     """No column is left to learn from."""
 

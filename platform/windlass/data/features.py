@@ -42,7 +42,16 @@ class Encoded:
 
 def feature_width(description: DatasetDescription) -> int:
     """D: how many numbers a table's row becomes."""
-    return sum(_width(transform) for transform in description.transforms)
+    return sum(transform_width(transform) for transform in description.transforms)
+
+
+def transform_width(transform: Transform) -> int:
+    """How many numbers of a row's features come from it."""
+    if isinstance(transform, NumberTransform):
+        return 1 + transform.missing_indicator
+    if isinstance(transform, CategoryTransform):
+        return len(transform.vocabulary) + transform.other
+    return 0
 
 
 def encode(bundle: Bundle, split: SplitName) -> Encoded:
@@ -60,7 +69,7 @@ def encode(bundle: Bundle, split: SplitName) -> Encoded:
     for batch in bundle.batches(split, _ENCODE_ROWS):
         rows_here = slice(start, start + batch.num_rows)
         features[rows_here] = encode_batch(description, batch)
-        targets_N[rows_here] = _learned(description, targets(description, batch))
+        targets_N[rows_here] = learned_targets(description, targets(description, batch))
         start += batch.num_rows
     return Encoded(features, targets_N)
 
@@ -72,7 +81,7 @@ def encode_batch(description: DatasetDescription, batch: pa.RecordBatch | pa.Tab
     features_BD = np.empty((batch.num_rows, feature_width(description)), np.float32)
     start = 0
     for transform in description.transforms:
-        stop = start + _width(transform)
+        stop = start + transform_width(transform)
         if isinstance(transform, NumberTransform):
             _encode_number(transform, _numbers(batch, transform.column), features_BD[:, start:stop])
         elif isinstance(transform, CategoryTransform):
@@ -87,6 +96,14 @@ def targets(description: DatasetDescription, batch: pa.RecordBatch | pa.Table) -
     column = _array(batch, name)
     dtype = np.int64 if description.target_kind == "class" else np.float64
     return np.asarray(column.to_numpy(zero_copy_only=False), dtype)
+
+
+def learned_targets(description: DatasetDescription, values_B: NDArray[Any]) -> NDArray[Any]:
+    """Targets as they are learned: class indices, or float32 numbers with the target transform applied."""
+    transform = description.target_transform
+    if transform is None:
+        return values_B
+    return np.asarray((values_B - transform.mean) / transform.scale, np.float32)
 
 
 def serving_inputs(description: DatasetDescription, batch: pa.RecordBatch | pa.Table) -> dict[str, NDArray[Any]]:
@@ -120,14 +137,6 @@ def serving_rows(description: DatasetDescription, batch: pa.RecordBatch | pa.Tab
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
-def _width(transform: Transform) -> int:
-    if isinstance(transform, NumberTransform):
-        return 1 + transform.missing_indicator
-    if isinstance(transform, CategoryTransform):
-        return len(transform.vocabulary) + transform.other
-    return 0
-
-
 def _encode_number(transform: NumberTransform, values_B: NDArray[np.float32], out: NDArray[np.float32]) -> None:
     missing_B = np.isnan(values_B)
     scaled_B = (values_B - np.float32(transform.mean)) / np.float32(transform.scale)
@@ -140,20 +149,13 @@ def _encode_category(transform: CategoryTransform, values: Any) -> NDArray[np.fl
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    width = _width(transform)
+    width = transform_width(transform)
     one_hot_BV = np.zeros((len(values), width), np.float32)
     found = pc.index_in(values, value_set=pa.array(transform.vocabulary, pa.string()))
     index_B = found.fill_null(len(transform.vocabulary)).to_numpy(zero_copy_only=False)
     rows_B = np.flatnonzero(index_B < width)
     one_hot_BV[rows_B, index_B[rows_B]] = 1
     return one_hot_BV
-
-
-def _learned(description: DatasetDescription, values_B: NDArray[Any]) -> NDArray[Any]:
-    transform = description.target_transform
-    if transform is None:
-        return values_B
-    return np.asarray((values_B - transform.mean) / transform.scale, np.float32)
 
 
 def _array(batch: pa.RecordBatch | pa.Table, name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -20,11 +21,13 @@ def prepare(
     output: Path,
     memory_limit_bytes: int,
     threads: int,
+    carry: Sequence[str] = (),
 ) -> DatasetDescription:
     """Write a dataset bundle, shards and `dataset.json`, into the existing directory `output`.
 
     Args:
         memory_limit_bytes: of this process as a whole.
+        carry: columns of a table to be written even where the recipe leaves them out of the features.
 
     Raises:
         DataError: the data are not as they have to be; the message names the file, row or column.
@@ -47,4 +50,5 @@ def prepare(
         output=output,
         memory_limit_bytes=memory_limit_bytes,
         threads=threads,
+        carry=carry,
     )

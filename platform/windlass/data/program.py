@@ -58,9 +58,12 @@ class Plan:
     target_kind: Literal["class", "number"]
     auxiliary: Auxiliary | None
     dropped: Mapping[str, str]
+    carried: tuple[PlannedColumn, ...] = ()
+    """Left out of the features, but written beside them; they change neither a row's split nor the fingerprint."""
 
     @property
     def read(self) -> tuple[PlannedColumn, ...]:
+        """What a row's digest is made of."""
         return (*self.features, self.target)
 
 
@@ -75,7 +78,8 @@ def staging(plan: Plan, source: str) -> str:
     `bad` is MISSING_TARGET, or 1 + the position in `plan.read` of the first column that is not the number it should
     be, or 1 + the number of columns read where the splitting column says nothing.
     """
-    inner = [f"{_value(column)} AS v{column.index}" for column in plan.features]
+    written = (*plan.features, *plan.carried)
+    inner = [f"{_value(column)} AS v{column.index}" for column in written]
     inner.append(f"{_target(plan.target)} AS v{plan.target.index}")
     raw = [f"c{column.index}" for column in plan.read]
     if plan.auxiliary:
@@ -84,7 +88,7 @@ def staging(plan: Plan, source: str) -> str:
     checks.append(f"WHEN v{plan.target.index} IS NULL THEN {MISSING_TARGET}")
     if plan.auxiliary:
         checks.append(f"WHEN auxiliary IS NULL THEN {len(plan.read) + 1}")
-    outer = [f"v{column.index} AS {column.sql}" for column in plan.features]
+    outer = [f"v{column.index} AS {column.sql}" for column in written]
     outer += [f"v{plan.target.index} AS target", *(["auxiliary"] if plan.auxiliary else [])]
     outer += [f"CASE {' '.join(checks)} ELSE 0 END AS bad", f"{_digest(plan)} AS digest"]
     read = ", ".join(dict.fromkeys([*inner, *raw]))

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -36,7 +36,7 @@ from windlass.data.description import (
 )
 from windlass.data.duckdb_engine import DuckDBEngine
 from windlass.data.engine import Engine
-from windlass.data.errors import BadFileError, LeakageError, NoFeaturesError
+from windlass.data.errors import BadFileError, LeakageError, NoFeaturesError, UselessSensitiveColumnError
 from windlass.data.fit import fit_target, fit_transforms
 from windlass.data.leakage import SAMPLE_ROWS, suspected_leakage
 from windlass.data.program import Plan, PlannedColumn
@@ -46,8 +46,11 @@ from windlass.data.tables import GUESS_ROWS, RawColumn, RawTable, Stored, TableF
 from windlass.progress import Tracker, message, track
 from windlass.schema import digest_of
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 _BATCH_ROWS = 50_000
-_STAGED = "staged"
+STAGED = "staged"
 _SOURCE = "source"
 _TRAIN = "train"
 
@@ -60,8 +63,12 @@ def prepare_table(
     output: Path,
     memory_limit_bytes: int,
     threads: int,
+    carry: Sequence[str] = (),
 ) -> DatasetDescription:
     """Write the bundle of a table. The room for the staged table is taken beside `output`.
+
+    Args:
+        carry: columns to be written even where the recipe leaves them out of the features.
 
     Raises:
         DataError: the table is not as it has to be; the message names the file, row or column.
@@ -69,21 +76,22 @@ def prepare_table(
     table = read_layout(source)
     with (
         track("prepare", total=100, unit="%") as tracker,
-        _engine(output.parent, memory_limit_bytes, threads, tracker) as engine,
+        open_engine(output.parent, memory_limit_bytes, threads, tracker) as engine,
     ):
         engine.open(_SOURCE, table)
         sample = engine.rows(f"SELECT * FROM {_SOURCE} LIMIT {GUESS_ROWS}")
-        plan = plan_columns(config, table, sample, target_kind)
-        engine.keep(_STAGED, program.staging(plan, _SOURCE))
-        dropped_rows = refuse_bad_rows(config, table, plan, engine, _SOURCE, _STAGED)
-        description = _Preparation(config, table, plan, engine, output, dropped_rows).run()
+        plan = plan_columns(config, table, sample, target_kind, carry)
+        engine.keep(STAGED, program.staging(plan, _SOURCE))
+        dropped_rows = refuse_bad_rows(config, table, plan, engine, _SOURCE, STAGED)
+        description = _Preparation(config, table, plan, engine, output, dropped_rows, carry).run()
         tracker.update(100)
     description.write(output / DATASET_NAME)
     return description
 
 
 @contextmanager
-def _engine(beside: Path, memory_limit_bytes: int, threads: int, tracker: Tracker) -> Iterator[DuckDBEngine]:
+def open_engine(beside: Path, memory_limit_bytes: int, threads: int, tracker: Tracker) -> Iterator[DuckDBEngine]:
+    """An engine with room of its own in the directory `beside`, gone afterwards."""
     directory = Path(tempfile.mkdtemp(prefix="prepare-", dir=beside))
     try:
         engine = DuckDBEngine(directory, memory_limit_bytes=memory_limit_bytes, threads=threads, tracker=tracker)
@@ -106,25 +114,30 @@ class _Preparation:
         engine: Engine,
         output: Path,
         dropped_rows: dict[str, int],
+        carry: Sequence[str],
     ) -> None:
         self.config, self.table, self.plan, self.engine, self.output = config, table, plan, engine, output
-        self.dropped_rows, self.warnings = dropped_rows, list[str]()
+        self.dropped_rows, self.carry, self.warnings = dropped_rows, carry, list[str]()
 
     def run(self) -> DatasetDescription:
-        rows = self.engine.rows(f"SELECT count(*) FROM {_STAGED} WHERE bad = 0")[0][0]
+        rows = self.engine.rows(f"SELECT count(*) FROM {STAGED} WHERE bad = 0")[0][0]
         if rows == 0:
             raise BadFileError(self.table.place, "has no rows that can be used; correct those that are left out")
-        names = class_names(self.engine, self.plan, _STAGED) if self.plan.target_kind == "class" else None
-        useless = useless_columns(self.engine, self.plan, _STAGED)
+        names = class_names(self.engine, self.plan, STAGED) if self.plan.target_kind == "class" else None
+        useless = useless_columns(self.engine, self.plan, STAGED)
         dropped = dict(self.plan.dropped) | useless
         features = [column for column in self.plan.features if column.name not in useless]
         if not features:
             raise NoFeaturesError(dropped)
+        carried = {column.name for column in self.plan.carried}
+        for name in self.carry:
+            if name in dropped and name not in carried:
+                raise UselessSensitiveColumnError(name, dropped[name])
         for column, reason in dropped.items():
             if column not in self.config.drop:
                 message(f"column {column!r} is left out: {reason}")
-        split = split_expression(self.config.split, self.plan, self.engine, _STAGED)
-        divided = f"(SELECT *, {split} AS split FROM {_STAGED} WHERE bad = 0) AS divided"
+        split = split_expression(self.config.split, self.plan, self.engine, STAGED)
+        divided = f"(SELECT *, {split} AS split FROM {STAGED} WHERE bad = 0) AS divided"
         divided = self._without_duplicates(divided)
         self._check_leakage(features, divided, rows)
         writer, counts = self._write(features, divided, names)
@@ -136,6 +149,7 @@ class _Preparation:
             target=self.plan.target.name,
             columns=(
                 *(Column(name=column.name, type=column.type, role="feature") for column in features),
+                *(Column(name=column.name, type=column.type, role="carried") for column in self.plan.carried),
                 Column(name=self.plan.target.name, type=self.plan.target.type, role="target"),
             ),
             class_names=names,
@@ -188,13 +202,13 @@ class _Preparation:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        types = {"number": pa.float64(), "category": pa.string()}
-        fields = [(column.name, types[column.type]) for column in features]
-        schema = pa.schema([*fields, (self.plan.target.name, pa.float64() if names is None else pa.int64())])
-        target = "target" if names is None else _class_index(names)
-        selected = ", ".join(column.sql for column in features)
+        written = [*features, *self.plan.carried]
+        schema = bundle_schema(written, self.plan.target.name, classes=names is not None)
+        target = "target" if names is None else class_index(names)
+        selected = ", ".join(column.sql for column in written)
+        order = ", ".join(["digest", *(column.sql for column in self.plan.carried)])
         # One order for every engine, thread and place of the source: it decides which rows share a training batch.
-        query = f"SELECT {selected}, {target} AS target, split FROM {divided} ORDER BY digest"
+        query = f"SELECT {selected}, {target} AS target, split FROM {divided} ORDER BY {order}"
         counts = {split: np.zeros(len(names or ()), np.int64) for split in SPLITS}
         with BundleWriter(self.output, schema) as writer:
             for batch in self.engine.stream(query, _BATCH_ROWS):
@@ -213,25 +227,35 @@ class _Preparation:
         self, features: list[PlannedColumn], writer: BundleWriter
     ) -> tuple[tuple[Transform, ...], TargetTransform | None]:
         """Fit on the shards of train: what is learned from is what lies there."""
-        columns = [*features, self.plan.target]
+        columns = [*features, *self.plan.carried, self.plan.target]
         names = tuple(column.name for column in columns)
-        stored: list[Stored] = ["number" if column.type == "number" else "text" for column in features] + ["number"]
+        stored: list[Stored] = ["number" if column.type == "number" else "text" for column in columns[:-1]] + ["number"]
         files = tuple(TableFile(name, str(self.output / name), names) for name in writer.shards["train"])
         raw = tuple(RawColumn(name, kind) for name, kind in zip(names, stored, strict=True))
         self.engine.open(_TRAIN, RawTable("parquet", raw, files))
         fitted = [replace(column, index=index) for index, column in enumerate(columns)]
-        transforms = fit_transforms(self.engine, fitted[:-1], _TRAIN, writer.rows["train"])
+        transforms = fit_transforms(self.engine, fitted[: len(features)], _TRAIN, writer.rows["train"])
         regression = self.plan.target_kind == "number"
         return transforms, fit_target(self.engine, fitted[-1], _TRAIN) if regression else None
 
     def _fingerprint(self) -> str:
-        figures: tuple[Any, ...] = self.engine.rows(program.fingerprint(_STAGED))[0]
+        figures: tuple[Any, ...] = self.engine.rows(program.fingerprint(STAGED))[0]
         columns = [[column.name, column.type] for column in self.plan.read]
         return digest_of(
             {"columns": columns, "rows": int(figures[0]), "limbs": [int(limb or 0) for limb in figures[1:]]}
         )
 
 
-def _class_index(names: tuple[str, ...]) -> str:
+def bundle_schema(features: Sequence[PlannedColumn], target: str, *, classes: bool) -> pa.Schema:
+    """How a table's shards store features and target."""
+    import pyarrow as pa
+
+    types = {"number": pa.float64(), "category": pa.string()}
+    fields = [(column.name, types[column.type]) for column in features]
+    return pa.schema([*fields, (target, pa.int64() if classes else pa.float64())])
+
+
+def class_index(names: tuple[str, ...]) -> str:
+    """SQL of the index of a staged row's target among the classes."""
     cases = " ".join(f"WHEN target = {program.quote(name)} THEN {index}" for index, name in enumerate(names))
     return f"CAST(CASE {cases} END AS BIGINT)"

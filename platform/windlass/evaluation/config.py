@@ -27,6 +27,15 @@ QualityDrop = Annotated[float | str, AfterValidator(_check_drop)]
 """`0.01`, or `2%` of the uncompressed model's value."""
 
 
+class AnalysisConfig(Section):
+    """How closely the chosen version and the uncompressed one are looked at, beyond their quality."""
+
+    rows: PositiveInt = Field(
+        default=2000, description="of validation, drawn with a fixed seed; of images at most 64 MB of pixels"
+    )
+    attack_rows: PositiveInt = Field(default=300, description="of these, how many adversarial examples are made from")
+
+
 class EvaluateConfig(Section):
     """How candidates are measured."""
 
@@ -41,6 +50,14 @@ class EvaluateConfig(Section):
     price_per_hour: PositiveFloat | None = Field(
         default=None, description="of the machine, in any currency: prices 1,000 rows of one serving process"
     )
+    sensitive: tuple[str, ...] = Field(
+        default=(), description="columns by whose groups fairness is measured; data.drop keeps them from the model"
+    )
+    analysis: AnalysisConfig = AnalysisConfig()
+
+    def measuring(self) -> dict[str, object]:
+        """What measurements and the choice depend on, as JSON: all but what the analysis looks at."""
+        return self.model_dump(mode="json", exclude={"sensitive", "analysis", *PRICES})
 
 
 class MetricLimit(Section):

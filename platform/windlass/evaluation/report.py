@@ -8,6 +8,7 @@ from typing import Any
 
 from windlass.data.description import DatasetDescription
 from windlass.errors import EXIT_OVER_BUDGET, EXIT_TEST_OVER_BUDGET
+from windlass.evaluation.analysis.documents import Analysis
 from windlass.evaluation.charts import learning_curve, size_and_quality
 from windlass.evaluation.documents import (
     REPORT_HTML_NAME,
@@ -39,6 +40,7 @@ def write_report(
     dataset: DatasetDescription,
     history: list[dict[str, Any]],
     links: dict[str, str],
+    analysis: Analysis | None = None,
 ) -> None:
     """Write report.json and report.html into `output`.
 
@@ -46,6 +48,8 @@ def write_report(
         recipe: the resolved recipe as JSON.
         history: the lines of the training's history.jsonl.
         links: what was made on the way, name to where it lies.
+        analysis: what is known of the winner and the uncompressed variant beyond their quality, if it was looked at;
+            its PNG files lie in `output`.
     """
     document = {
         "format_version": REPORT_VERSION,
@@ -55,6 +59,7 @@ def write_report(
         "dataset": dataset.model_dump(mode="json"),
         "history": history,
         "links": links,
+        "analysis": analysis.model_dump(mode="json") if analysis else None,
     }
     (output / REPORT_JSON_NAME).write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     page = _render(recipe, verdict, evaluation, dataset, history, links)

@@ -14,8 +14,9 @@ from windlass.schema import digest_of
 _PACKAGES_READ: Mapping[str, tuple[str, ...]] = {
     "prepare": ("data", "variants"),
     "train": ("training", "tasks", "models", "data"),
-    "compress": ("compression", "tasks", "models", "data", "variants"),
+    "compress": ("compression", "training", "tasks", "models", "data", "variants"),
     "evaluate": ("evaluation", "tasks", "data", "variants"),
+    "analyse": ("evaluation", "tasks", "models", "data", "variants"),
     "select": ("evaluation", "tasks", "data", "variants"),
     "register": ("registry", "variants"),
 }
@@ -27,7 +28,7 @@ def step_key(step: str, **depends_on: Any) -> str:
     """The name under which a step publishes: 32 hex digits over the step, its inputs and our source.
 
     Args:
-        step: one of prepare, train, compress, evaluate, select, register.
+        step: one of prepare, train, compress, evaluate, analyse, select, register.
         depends_on: JSON values: the recipe values that the step reads and the digests of its inputs. What only changes
             how fast the result comes has no place here.
     """

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
+from windlass.data.errors import MissingColumnError
 from windlass.data.sources import ResolvedSource, resolve_source
 from windlass.models import check_parameters
 from windlass.models.errors import InvalidModelError
@@ -69,7 +70,7 @@ def resolve(recipe: Recipe, base_directory: Path, *, place: PlaceName = "machine
 
     Raises:
         RecipeError: settings that exclude each other or that this place cannot honour.
-        InvalidInputError: the source does not exist or is of no known kind.
+        InvalidInputError: the source does not exist or is of no known kind, or has no such sensitive column.
     """
     problems = [*_contradictions(recipe), *_IMPOSSIBLE[place](recipe)]
     module = None
@@ -84,7 +85,9 @@ def resolve(recipe: Recipe, base_directory: Path, *, place: PlaceName = "machine
     if problems:
         raise RecipeError(f"recipe {recipe.name!r}", problems)
     filled = recipe.model_copy(update={"model": recipe.model.model_copy(update={"architecture": architecture})})
-    return ResolvedRecipe(recipe=filled, source=resolve_source(recipe.data.source, base_directory), module=module)
+    source = resolve_source(recipe.data.source, base_directory)
+    _check_sensitive(recipe, source)
+    return ResolvedRecipe(recipe=filled, source=source, module=module)
 
 
 def _contradictions(recipe: Recipe) -> list[str]:
@@ -99,6 +102,10 @@ def _contradictions(recipe: Recipe) -> list[str]:
         (
             images and any((data.split.group, data.split.time, data.split.column)),
             "data.split: group, time and column need a table",
+        ),
+        (
+            images and bool(recipe.evaluate.sensitive),
+            "evaluate.sensitive: images have no columns; slices by class, brightness and contrast are always made",
         ),
         (not images and data.image_size is not None, f"data.image_size: {recipe.task} has no images"),
         (not images and recipe.model.architecture == "cnn", f"model.architecture: cnn needs images, not {recipe.task}"),
@@ -118,6 +125,18 @@ def _contradictions(recipe: Recipe) -> list[str]:
         ),
     ]
     return [problem for broken, problem in rules if broken]
+
+
+def _check_sensitive(recipe: Recipe, source: ResolvedSource) -> None:
+    """Sensitive columns exist: a misspelt one is told before hours of training, not after."""
+    if not recipe.evaluate.sensitive:
+        return
+    from windlass.data.tables import read_layout
+
+    table = read_layout(source)
+    for name in recipe.evaluate.sensitive:
+        if name not in table.names and name not in table.nested:
+            raise MissingColumnError("evaluate.sensitive", name, table.place, table.names)
 
 
 def _impossible_on_this_machine(recipe: Recipe) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -11,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from windlass.compression.documents import CANDIDATES_NAME, Candidate, Candidates
 from windlass.data.description import DATASET_NAME, DatasetDescription, SplitName
-from windlass.evaluation.config import PRICES
 from windlass.evaluation.documents import (
     EVALUATION_NAME,
     MEASUREMENT_NAME,
@@ -27,6 +27,7 @@ from windlass.recipe.summaries import (
     figures,
     flat,
     read_lines,
+    summarize_candidates,
     summarize_dataset,
     summarize_evaluation,
     summarize_model,
@@ -39,6 +40,7 @@ from windlass.tasks import get_task
 
 if TYPE_CHECKING:
     from windlass.training.cluster import TrainingPods
+    from windlass.training.documents import Training
 
 SERVING_MODULES = ("windlass_gateway.worker",)
 """What a serving process has loaded beside the model; evaluation loads it too, so that memory means the same."""
@@ -55,6 +57,7 @@ def prepare(resolved: ResolvedRecipe, workspace: Workspace) -> StepResult:
         source=resolved.source.digest,
         modality=task.modality,
         target_kind=task.target_kind,
+        carry=recipe.evaluate.sensitive,
     )
 
     def make(output: Path) -> None:
@@ -65,7 +68,8 @@ def prepare(resolved: ResolvedRecipe, workspace: Workspace) -> StepResult:
             source=resolved.source,
             output=output,
             memory_limit_bytes=recipe.resources.memory,
-            threads=_threads(resolved),
+            threads=threads_of(resolved),
+            carry=recipe.evaluate.sensitive,
         )
 
     return _publish("prepare", key, workspace, make, summarize_dataset)
@@ -73,9 +77,21 @@ def prepare(resolved: ResolvedRecipe, workspace: Workspace) -> StepResult:
 
 def train(resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference, *, run_id: str) -> StepResult:
     """Train the model on the bundle, from its newest checkpoint if there is one: here, or as a job of the cluster."""
+    from windlass.training.place import find_place
+
+    training = plan_training(resolved, workspace, dataset)
+    place = find_place(threads=threads_of(resolved), pods=_training_pods(resolved))
+    reference, cached = place.train(
+        training, workspace, watch=lambda work: _mirrored_metrics(resolved, workspace, run_id, work)
+    )
+    summary = summarize_model(workspace.fetch(reference))
+    return StepResult(step="train", key=training.key, reference=reference, cached=cached, summary=summary)
+
+
+def plan_training(resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference) -> Training:
+    """What `train` does, and the key under which it publishes."""
     from windlass.models import make_spec
     from windlass.training.documents import Training
-    from windlass.training.place import find_place
 
     recipe, task, module = resolved.recipe, get_task(resolved.recipe.task), resolved.module
     description = DatasetDescription.read(workspace.fetch(dataset) / DATASET_NAME)
@@ -94,57 +110,46 @@ def train(resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference, *,
         spec=spec.model_dump(mode="json"),
         train=recipe.train.model_dump(mode="json", exclude={"num_workers", "keep_checkpoints"}),
     )
-    training = Training(config=recipe.train, task=task.name, spec=spec, module=published, dataset=dataset, key=key)
-    place = find_place(threads=_threads(resolved), pods=_training_pods(resolved))
-    reference, cached = place.train(
-        training, workspace, watch=lambda work: _mirrored_metrics(resolved, workspace, run_id, work)
+    return Training(config=recipe.train, task=task.name, spec=spec, module=published, dataset=dataset, key=key)
+
+
+def compress(
+    resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference, model: Reference, *, run_id: str
+) -> StepResult:
+    """Make the candidates; each network and each variant is published by itself, so that only new ones are made."""
+    from windlass.compression.ladder import make_candidates
+    from windlass.compression.tree import Tree, Trunk
+    from windlass.training.place import find_place
+
+    recipe, module = resolved.recipe, resolved.module
+    trunk = Trunk(
+        model=model,
+        module=module.reference if module else None,
+        train=recipe.train,
+        dataset=dataset,
+        task=recipe.task,
     )
-    summary = summarize_model(workspace.fetch(reference))
-    return StepResult(step="train", key=key, reference=reference, cached=cached, summary=summary)
-
-
-def compress(resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference, model: Reference) -> StepResult:
-    """Make the candidates, each published by itself so that a longer list makes only the new ones."""
-    from windlass.compression.make import make_variant, plan
-
-    recipe = resolved.recipe
-    bundle, model_directory = workspace.fetch(dataset), workspace.fetch(model)
-    names = plan(recipe.compress)
-    made: dict[str, Reference] = {}
-    for name in names:
-        key = step_key(
-            "compress",
-            candidate=name,
-            dataset=dataset.digest,
-            model=model.digest,
-            calibration_rows=recipe.compress.calibration_rows,
-        )
-
-        def make(output: Path, name: str = name) -> None:
-            make_variant(
-                name,
-                config=recipe.compress,
-                task=recipe.task,
-                model=model_directory,
-                model_reference=model,
-                dataset=bundle,
-                output=output,
-                uncompressed=workspace.fetch(made[names[0]]) if made else None,
-            )
-
-        made[name], _ = workspace.once("variants", key, make)
-    candidates = Candidates(
-        uncompressed=names[0],
-        candidates=tuple(Candidate(name=name, variant=reference) for name, reference in made.items()),
-    )
-    key = step_key("compress", variants=[reference.digest for reference in made.values()])
-    return _publish(
+    key = step_key(
         "compress",
-        key,
-        workspace,
-        lambda output: candidates.write(output / CANDIDATES_NAME),
-        lambda directory: {"candidates": len(Candidates.read(directory / CANDIDATES_NAME).candidates)},
+        model=model.digest,
+        dataset=dataset.digest,
+        compress=recipe.compress.model_dump(mode="json"),
+        train=recipe.train.model_dump(mode="json", exclude={"num_workers", "keep_checkpoints"}),
     )
+
+    def make(output: Path) -> None:
+        tree = Tree(
+            trunk,
+            recipe.compress,
+            workspace=workspace,
+            place=find_place(threads=threads_of(resolved), pods=_training_pods(resolved)),
+            key=step_key,
+            watch=lambda work: _mirrored_metrics(resolved, workspace, run_id, work),
+            threads=threads_of(resolved),
+        )
+        make_candidates(tree, recipe.compress).write(output / CANDIDATES_NAME)
+
+    return _publish("compress", key, workspace, make, summarize_candidates)
 
 
 def evaluate(resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference, candidates: Reference) -> StepResult:
@@ -198,7 +203,7 @@ def _measure(
         variant=candidate.variant.digest,
         dataset=dataset.digest,
         split=split,
-        evaluate=recipe.evaluate.model_dump(mode="json", exclude=set(PRICES)),
+        evaluate=recipe.evaluate.measuring(),
         serve=recipe.serve.model_dump(mode="json"),
         machine=machine(),
         modules=SERVING_MODULES,
@@ -230,7 +235,11 @@ def select(
     candidates: Reference,
     evaluation: Reference,
 ) -> StepResult:
-    """Apply the budget; read the test split once, for the winner and the uncompressed model; write the report."""
+    """Apply the budget; read the test split once, for the winner and the uncompressed model; write the report.
+
+    Both are also looked at closely, on validation; where nothing is inside the budget, the uncompressed one alone.
+    """
+    from windlass.evaluation.analysis.documents import ANALYSIS_NAME, Analysis
     from windlass.evaluation.report import write_report
     from windlass.evaluation.selection import judge_test, select_candidate
 
@@ -242,13 +251,15 @@ def select(
         "candidates": candidates.digest,
         "evaluation": evaluation.digest,
         "budget": recipe.budget.model_dump(mode="json"),
-        "evaluate": recipe.evaluate.model_dump(mode="json"),
+        "evaluate": recipe.evaluate.measuring(),
     }
-    # The name and the model's history are only shown: they make another report, not another decision.
-    key = step_key("select", **decided_by, name=resolved.name, model=model.digest)
+    decided = select_candidate(measured, recipe.budget, task=recipe.task)
+    analysis = _analyse(resolved, workspace, dataset, model, listed, decided.winner)
+    # The name, the model's history and the analysis are only shown: they make another report, not another decision.
+    key = step_key("select", **decided_by, name=resolved.name, model=model.digest, analysis=analysis.digest)
 
     def make(output: Path) -> None:
-        verdict = select_candidate(measured, recipe.budget, task=recipe.task)
+        verdict = decided
         if verdict.winner is not None:
             tested = {verdict.winner, listed.uncompressed}
             results = [
@@ -259,6 +270,10 @@ def select(
             reads = _count_test_reads(workspace, dataset, decided_by)
             verdict = judge_test(verdict, results, recipe.budget, task=recipe.task, config=recipe.evaluate, reads=reads)
         verdict.write(output / VERDICT_NAME)
+        looked_at = workspace.fetch(analysis)
+        seen = Analysis.read(looked_at / ANALYSIS_NAME)
+        for name in seen.files:
+            shutil.copy(looked_at / name, output)
         write_report(
             output,
             recipe=recipe.model_dump(mode="json", by_alias=True, exclude={"registration"}),
@@ -271,10 +286,50 @@ def select(
                 "model": model.uri,
                 "candidates": candidates.uri,
                 "evaluation": evaluation.uri,
+                "analysis": analysis.uri,
             },
+            analysis=seen,
         )
 
     return _publish("select", key, workspace, make, summarize_verdict)
+
+
+def _analyse(
+    resolved: ResolvedRecipe,
+    workspace: Workspace,
+    dataset: Reference,
+    model: Reference,
+    listed: Candidates,
+    winner: str | None,
+) -> Reference:
+    """Publish what is seen of the winner and the uncompressed variant on validation; never on test."""
+    from windlass.evaluation.analysis.analyse import analyse
+
+    recipe = resolved.recipe
+    published = {candidate.name: candidate.variant for candidate in listed.candidates}
+    names = dict.fromkeys(name for name in (winner, listed.uncompressed) if name is not None)
+    variants = {name: published[name] for name in names}
+    key = step_key(
+        "analyse",
+        variants={name: reference.digest for name, reference in variants.items()},
+        model=model.digest,
+        dataset=dataset.digest,
+        evaluate=recipe.evaluate.model_dump(mode="json"),
+    )
+
+    def make(output: Path) -> None:
+        analyse(
+            {name: workspace.fetch(reference) for name, reference in variants.items()},
+            uncompressed=listed.uncompressed,
+            model=workspace.fetch(model),
+            dataset=workspace.fetch(dataset),
+            output=output,
+            task=recipe.task,
+            config=recipe.evaluate,
+            threads=threads_of(resolved),
+        )
+
+    return workspace.once("analyses", key, make)[0]
 
 
 def register(
@@ -317,6 +372,7 @@ def register(
             tracking_uri=_tracking_uri(resolved, workspace),
             variant=workspace.fetch(variants[decided.winner]),
             measurement=measurement,
+            dataset=workspace.fetch(dataset) / DATASET_NAME,
             report=decided_in,
             verdict=decided.model_dump(mode="json"),
             family=[
@@ -398,5 +454,6 @@ def _training_pods(resolved: ResolvedRecipe) -> TrainingPods:
     )
 
 
-def _threads(resolved: ResolvedRecipe) -> int:
+def threads_of(resolved: ResolvedRecipe) -> int:
+    """Of this machine, as the recipe divides it."""
     return resolved.recipe.resources.threads or os.cpu_count() or 1

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from windlass.compression.documents import CANDIDATES_NAME, Candidates
 from windlass.data.description import DATASET_NAME, DatasetDescription
 from windlass.evaluation.documents import EVALUATION_NAME, VERDICT_NAME, Evaluation, Measurement, Verdict
 from windlass.models.spec import HISTORY_NAME
@@ -26,6 +27,10 @@ def summarize_model(directory: Path) -> Summary:
         "train loss": history[-1]["train_loss"],
         "validation loss": history[-1]["validation_loss"],
     }
+
+
+def summarize_candidates(directory: Path) -> Summary:
+    return {"candidates": len(Candidates.read(directory / CANDIDATES_NAME).candidates)}
 
 
 def summarize_evaluation(directory: Path) -> Summary:

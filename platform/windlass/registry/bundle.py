@@ -14,10 +14,13 @@ from windlass.variants.variant import GOLDEN_NAME, VARIANT_NAME, Variant
 
 MLMODEL_NAME = "MLmodel"
 MEASUREMENT_NAME = "measurement.json"
+DATASET_NAME = "dataset.json"
 ONNX_NAME = "model.onnx"
 
 
-def write_version(variant_directory: Path, measurement: Path, output: Path, *, run_id: str, threads: int) -> Manifest:
+def write_version(
+    variant_directory: Path, measurement: Path, output: Path, *, run_id: str, threads: int, dataset: Path | None = None
+) -> Manifest:
     """Write the directory of a model version: what MLflow's tools load, and what ours verify.
 
     The files of the engine are copied byte for byte; `variant.json` gets the batch invariance that was measured.
@@ -28,6 +31,7 @@ def write_version(variant_directory: Path, measurement: Path, output: Path, *, r
         output: an absent directory.
         run_id: the MLflow run that the version belongs to.
         threads: of the engine where MLflow serves the version.
+        dataset: the dataset's dataset.json; with it the version can be measured on other data.
     """
     variant = Variant.read(variant_directory / VARIANT_NAME)
     _save_flavor(variant_directory / ONNX_NAME, output, variant.signature, run_id=run_id, threads=threads)
@@ -38,6 +42,8 @@ def write_version(variant_directory: Path, measurement: Path, output: Path, *, r
         shutil.copyfile(variant_directory / name, target)
     measured = json.loads(measurement.read_bytes())
     shutil.copyfile(measurement, output / MEASUREMENT_NAME)
+    if dataset is not None:
+        shutil.copyfile(dataset, output / DATASET_NAME)
     variant.model_copy(update={"batch_invariant": bool(measured["batch_invariant"])}).write(output / VARIANT_NAME)
     manifest = describe_directory(output)
     manifest.write(output / MANIFEST_NAME)

@@ -66,6 +66,7 @@ def register(
     tags: Mapping[str, str],
     run_id_tag: str,
     gate_open: bool,
+    dataset: Path | None = None,
     parameters: Mapping[str, object] | None = None,
     threads: int = 1,
 ) -> Registration:
@@ -82,6 +83,7 @@ def register(
         tags: of the version and the run, such as windlass.dataset.
         run_id_tag: the Windlass run, which finds the MLflow run again.
         gate_open: whether the alias moves to the version.
+        dataset: dataset.json of the bundle; with it the version can be measured on other data.
         parameters: of the run, such as the resolved recipe's values by path; credentials are taken out.
         threads: of the engine, where MLflow serves the version.
 
@@ -103,7 +105,7 @@ def register(
             _log_documents(client, tracking_uri, run_id, report, verdict)
             if history is not None:
                 send_missing(client, tracking_uri, run_id, history, history.with_name("steps.jsonl"))
-            source, digest = _upload_version(client, tracking_uri, run_id, variant, measurement, threads)
+            source, digest = _upload_version(client, tracking_uri, run_id, variant, measurement, dataset, threads)
             version_tags[MANIFEST_TAG] = digest
             found = _create_version(client, tracking_uri, name, run_key, source, run_id, version_tags)
         alias = config.alias if gate_open else None
@@ -167,7 +169,7 @@ def _log_documents(client: Any, tracking_uri: str, run_id: str, report: Path, ve
 
 
 def _upload_version(
-    client: Any, tracking_uri: str, run_id: str, variant: Path, measurement: Path, threads: int
+    client: Any, tracking_uri: str, run_id: str, variant: Path, measurement: Path, dataset: Path | None, threads: int
 ) -> tuple[str, str]:
     """Upload the version's directory below a name that no other attempt uses.
 
@@ -177,7 +179,7 @@ def _upload_version(
     folder = f"versions/{uuid.uuid4().hex[:12]}"
     with tempfile.TemporaryDirectory() as temporary:
         directory = Path(temporary) / "version"
-        manifest = write_version(variant, measurement, directory, run_id=run_id, threads=threads)
+        manifest = write_version(variant, measurement, directory, run_id=run_id, threads=threads, dataset=dataset)
         repeated(tracking_uri, lambda: client.log_artifacts(run_id, str(directory), folder))
     root = repeated(tracking_uri, lambda: client.get_run(run_id)).info.artifact_uri
     return f"{root}/{folder}", manifest.digest

@@ -95,6 +95,21 @@ class Failures(Document):
     workers: tuple[WorkerFailure, ...]
 
 
+class Learning(Section):
+    """What a network learns from, if not from fresh weights and labels alone."""
+
+    start: Reference | None = None
+    """The published model whose weights it begins with; of the same specification."""
+    teacher: Reference | None = None
+    """The published model whose answers it learns from beside the labels."""
+    temperature: float = 1.0
+    """Softens the teacher's and the network's probabilities; Hinton et al. (2015), `Distilling the Knowledge`."""
+    label_weight: float = 1.0
+    """Share of the labels in the loss; the rest is the teacher's."""
+    fake_quantized: bool = False
+    """In training, weights and activations are rounded as int8 will round them; Jacob et al. (2018)."""
+
+
 class Training(Section):
     """One training, wherever it runs: `config.num_workers` workers make the model of `spec` on a published dataset."""
 
@@ -106,6 +121,7 @@ class Training(Section):
     dataset: Reference
     key: str
     """The model is published under `<root>/steps/train/<key>/`."""
+    learning: Learning = Learning()
 
 
 class PodTrainRequest(Document):

@@ -9,6 +9,8 @@ import torch
 
 from windlass.compression.config import CompressConfig
 from windlass.compression.make import make_variant
+from windlass.compression.methods import parse_chain
+from windlass.compression.parts import export_parts
 from windlass.data.bundle import Bundle
 from windlass.data.description import PixelsTransform
 from windlass.data.features import encode, serving_inputs
@@ -40,20 +42,20 @@ def test_served_graph_answers_raw_rows_as_torch_answers_encoded_features(
 ) -> None:
     directory: Path = request.getfixturevalue(fixture)
     model = make_model(task, directory, architecture)
-    variants = {}
+    bundle = Bundle.open(directory)
+    parts = export_parts(get_task(task), model, bundle)
     for name in ("fp32", "int8"):
         (tmp_path / name).mkdir()
-        variants[name] = make_variant(
-            name,
+        make_variant(
+            parse_chain(name),
+            parts,
             config=CompressConfig(),
             task=task,
-            model=model,
-            model_reference=REFERENCE,
-            dataset=directory,
+            model=REFERENCE,
+            bundle=bundle,
             output=tmp_path / name,
             uncompressed=tmp_path / "fp32" if name != "fp32" else None,
         )
-    bundle = Bundle.open(directory)
     _, network = load(model)
     features = torch.from_numpy(encode(bundle, "validation").features)
     with torch.no_grad():

@@ -10,16 +10,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from windlass.compression.config import CompressConfig
 from windlass.compression.errors import ExportError, NameCollisionError
 from windlass.compression.export import export_core
-from windlass.compression.make import export_parts, make_variant, plan
-from windlass.compression.quantize import quantize_static
+from windlass.compression.methods import parse_chain
+from windlass.compression.methods.int8 import quantize_static
+from windlass.compression.parts import export_parts
 from windlass.compression.slim import slim
 from windlass.data.bundle import Bundle
 from windlass.data.description import DATASET_NAME, DatasetDescription
 from windlass.models import load
-from windlass.storage import Reference
 from windlass.tasks import get_task
 
 Features = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
@@ -31,11 +30,13 @@ def answer(model: onnx.ModelProto, features: Features) -> Features:
     return found
 
 
-def test_plan_has_the_uncompressed_model_first_and_each_candidate_once() -> None:
-    assert plan(CompressConfig()) == ["fp32", "int8"]
-    assert plan(CompressConfig(candidates=("int8",))) == ["fp32", "int8"]
-    assert plan(CompressConfig(candidates=("int8", "fp32", "int8"))) == ["fp32", "int8"]
-    assert plan(CompressConfig(candidates=("fp32",))) == ["fp32"]
+def test_a_name_spells_its_chain_and_a_wrong_one_is_told_what_is_allowed() -> None:
+    assert parse_chain("fp32").methods == ()
+    assert parse_chain("int8").name == "int8"
+    with pytest.raises(ValueError, match="'int3' is no candidate; choose from fp32, int8"):
+        parse_chain("int3")
+    with pytest.raises(ValueError, match="int8 fixes the numbers of the network, so nothing comes after it"):
+        parse_chain("int8+int8")
 
 
 @pytest.fixture(scope="module")
@@ -169,21 +170,10 @@ def test_export_that_takes_one_batch_size_only_is_refused(
         export_parts(get_task("tabular-classification"), model, Bundle.open(mixed_bundle))
 
 
-def test_column_with_the_name_of_the_output_is_refused(
-    mixed_bundle: Path, make_model: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_column_with_the_name_of_the_output_is_refused(mixed_bundle: Path, make_model: Callable[..., Path]) -> None:
     model = make_model("tabular-classification", mixed_bundle, "linear")
     text = (mixed_bundle / DATASET_NAME).read_text(encoding="utf-8")
     (mixed_bundle / DATASET_NAME).write_text(text.replace('"city"', '"probabilities"'), encoding="utf-8")
     assert DatasetDescription.read(mixed_bundle / DATASET_NAME).features[0].name == "probabilities"
     with pytest.raises(NameCollisionError, match="rename the column"):
-        make_variant(
-            "fp32",
-            config=CompressConfig(),
-            task="tabular-classification",
-            model=model,
-            model_reference=Reference(uri="model", digest="0" * 64),
-            dataset=mixed_bundle,
-            output=tmp_path,
-            uncompressed=None,
-        )
+        export_parts(get_task("tabular-classification"), model, Bundle.open(mixed_bundle))

@@ -19,7 +19,9 @@ def prepare_table(tmp_path: Path) -> Prepare:
     """Prepare a table below `tmp_path` and open its bundle; settings are those of the recipe's `data`."""
     made = 0
 
-    def run(source: Any, kind: str = "class", memory_limit_bytes: int = 10**9, **settings: Any) -> Bundle:
+    def run(
+        source: Any, kind: str = "class", memory_limit_bytes: int = 10**9, carry: tuple[str, ...] = (), **settings: Any
+    ) -> Bundle:
         nonlocal made
         made += 1
         output = tmp_path / f"bundle-{made}"
@@ -33,6 +35,7 @@ def prepare_table(tmp_path: Path) -> Prepare:
             output=output,
             memory_limit_bytes=memory_limit_bytes,
             threads=2,
+            carry=carry,
         )
         return Bundle.open(output)
 

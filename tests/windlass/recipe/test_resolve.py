@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from windlass.data.errors import MissingColumnError
 from windlass.recipe.errors import RecipeError
 from windlass.recipe.keys import step_key
 from windlass.recipe.load import check_recipe
@@ -166,3 +167,18 @@ def test_what_a_cluster_cannot_honour_is_refused_by_name(tmp_path: Path, setting
     with pytest.raises(RecipeError) as refused:
         resolve(check_recipe({**WINE, **settings}, "recipe.yaml"), tmp_path, place="cluster")
     assert says in str(refused.value)
+
+
+def test_a_sensitive_column_that_the_file_lacks_is_told_before_anything_runs(
+    table: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(MissingColumnError) as refused:
+        resolved({**table, "evaluate": {"sensitive": ["bb"]}}, tmp_path)
+    assert str(refused.value).startswith("evaluate.sensitive: ")
+    assert "has no column 'bb'; did you mean 'b'? its columns: a, b, y" in str(refused.value)
+    assert resolved({**table, "evaluate": {"sensitive": ["b"]}}, tmp_path).recipe.evaluate.sensitive == ("b",)
+
+
+def test_sensitive_columns_of_images_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"evaluate\.sensitive: images have no columns; slices by class"):
+        resolved({**DIGITS, "evaluate": {"sensitive": ["sex"]}}, tmp_path)

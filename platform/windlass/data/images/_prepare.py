@@ -8,7 +8,7 @@ import tempfile
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,6 +32,9 @@ from windlass.data.sources import ResolvedSource
 from windlass.progress import message, track
 from windlass.schema import digest_of
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 _CHUNK_BYTES = 8 << 20
 _CHUNKS_IN_MEMORY = 16
 """A chunk is there decoded, as bytes, in Arrow and in a Parquet page; most of the limit stays for all the rest."""
@@ -49,7 +52,7 @@ def prepare_images(
         DataError: the images are not as they have to be; the message names the file.
     """
     _refuse_settings_of_tables(config)
-    reader = _open_reader(config, source, memory_limit_bytes, threads)
+    reader = open_reader(config, source, memory_limit_bytes, threads)
     image_bytes = math.prod(reader.shape)
     chunk_bytes = min(_CHUNK_BYTES, memory_limit_bytes // _CHUNKS_IN_MEMORY)
     if image_bytes > chunk_bytes:
@@ -81,7 +84,8 @@ def _refuse_settings_of_tables(config: DataConfig) -> None:
             raise UnusedImageSettingError(key, "images have a label and no columns")
 
 
-def _open_reader(config: DataConfig, source: ResolvedSource, memory_limit_bytes: int, threads: int) -> ImageReader:
+def open_reader(config: DataConfig, source: ResolvedSource, memory_limit_bytes: int, threads: int) -> ImageReader:
+    """The images of a source, in the size that the configuration asks for."""
     if source.kind == "idx":
         return IdxReader(source, config.image_size, memory_limit_bytes)
     if source.kind == "folder":
@@ -141,9 +145,7 @@ class _Staged:
 
 
 def _write(reader: ImageReader, staged: _Staged, splits_N: SplitIndices, output: Path) -> DatasetDescription:
-    import pyarrow as pa
-
-    schema = pa.schema([(IMAGE_COLUMN, pa.binary(math.prod(reader.shape))), (LABEL_COLUMN, pa.int64())])
+    schema = image_schema(reader.shape)
     histogram = np.zeros((reader.shape[2], 256), dtype=np.int64)
     with track("shards", len(splits_N), "images") as bar, BundleWriter(output, schema) as writer:
         for rows, images_NHWC in staged.chunks():
@@ -152,7 +154,7 @@ def _write(reader: ImageReader, staged: _Staged, splits_N: SplitIndices, output:
                 if len(chosen) == 0:
                     continue
                 images = images_NHWC[chosen]
-                writer.write(split, _batch(schema, images, staged.labels_N[rows][chosen]))
+                writer.write(split, image_batch(schema, images, staged.labels_N[rows][chosen]))
                 if index == TRAIN:
                     for channel, counts in enumerate(histogram):
                         counts += np.bincount(images[..., channel].ravel(), minlength=256)
@@ -178,7 +180,15 @@ def _write(reader: ImageReader, staged: _Staged, splits_N: SplitIndices, output:
     )
 
 
-def _batch(schema: Any, images_NHWC: Images, labels_N: Labels) -> Any:
+def image_schema(shape: tuple[int, int, int]) -> pa.Schema:
+    """How shards store images of a shape, and their labels."""
+    import pyarrow as pa
+
+    return pa.schema([(IMAGE_COLUMN, pa.binary(math.prod(shape))), (LABEL_COLUMN, pa.int64())])
+
+
+def image_batch(schema: pa.Schema, images_NHWC: Images, labels_N: Labels) -> pa.RecordBatch:
+    """Images and the indices of their classes as rows of a shard."""
     import pyarrow as pa
 
     pixels = pa.FixedSizeBinaryArray.from_buffers(

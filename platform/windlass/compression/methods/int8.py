@@ -6,15 +6,19 @@ import logging
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import numpy as np
+from typing_extensions import override
 
-from windlass.compression.preprocess import FEATURES
+from windlass.compression.methods.method import GraphMethod
 
 if TYPE_CHECKING:
     import onnx
+
+    from windlass.compression.config import CompressConfig
+    from windlass.compression.methods.method import Array
 
 _QUANTIZED = (
     "Add",
@@ -37,7 +41,35 @@ _FLOAT_OUTPUT = ["Gemm", "MatMul"]
 """Their outputs are quantized only where the next operator reads them so; logits and numbers stay float."""
 
 
-def quantize_static(core: onnx.ModelProto, batches: Sequence[np.ndarray[Any, Any]]) -> onnx.ModelProto:
+@dataclass(frozen=True)
+class Int8(GraphMethod):
+    """Static int8 in quantize/dequantize pairs."""
+
+    form: ClassVar[str] = "int8"
+    summary: ClassVar[str] = "weights per channel and activations in 8 bits, scales fixed from rows of train"
+    tolerance: ClassVar[float] = 2e-2
+    """Another CPU sums floats in another order, which can move an int8 value by one step."""
+
+    @classmethod
+    @override
+    def parse(cls, name: str) -> Self | None:
+        return cls() if name == cls.form else None
+
+    @property
+    @override
+    def name(self) -> str:
+        return self.form
+
+    @override
+    def reads(self, config: CompressConfig) -> dict[str, Any]:
+        return {"calibration_rows": config.calibration_rows}
+
+    @override
+    def apply(self, core: onnx.ModelProto, batches: Sequence[Array], config: CompressConfig) -> onnx.ModelProto:
+        return quantize_static(core, batches)
+
+
+def quantize_static(core: onnx.ModelProto, batches: Sequence[Array]) -> onnx.ModelProto:
     """The core with int8 weights per channel and uint8 activations, as quantize/dequantize pairs.
 
     Weights use 7 of their 8 bits (`reduce_range`): without VNNI, x86 adds pairs of 8-bit products in 16 bits and
@@ -50,6 +82,8 @@ def quantize_static(core: onnx.ModelProto, batches: Sequence[np.ndarray[Any, Any
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType
     from onnxruntime.quantization import quantize_static as quantize
+
+    from windlass.compression.preprocess import FEATURES
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:

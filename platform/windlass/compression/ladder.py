@@ -1,0 +1,153 @@
+"""Which candidates to make: a list as it is, or `auto`, a ladder that is climbed as long as it leads somewhere.
+
+`auto` goes down kinds of candidates, cheap kinds first and mild strengths before strong ones. A candidate that loses
+more than `compress.acceptable_drop` is mended if it loses it in its numbers only, and ends its kind if that does not
+help: what is stronger loses more. Nothing here reads the budget, so that another budget needs no other candidates.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from windlass.compression.config import CompressConfig
+from windlass.compression.documents import Candidate, Candidates, LeftOut
+from windlass.compression.errors import NotApplicableError
+from windlass.compression.methods import UNCOMPRESSED, Chain, parse_chain
+from windlass.compression.tree import Tree
+from windlass.progress import message, track
+
+_MENDABLE = 10.0
+"""A candidate that loses more than so many times what is acceptable is not worked on."""
+
+KINDS: tuple[tuple[str, ...], ...] = (("int8",),)
+"""Of `auto`: each kind from mild to strong."""
+MENDINGS: tuple[str, ...] = ()
+"""What may win back what int8 loses, cheap ones first: replaces `int8` in a candidate's name."""
+
+
+def make_candidates(tree: Tree, config: CompressConfig) -> Candidates:
+    """Make every candidate of the recipe.
+
+    Raises:
+        NotApplicableError: a listed candidate makes no sense for this model; `auto` leaves such ones out.
+        ExportError, NameCollisionError: the network has no ONNX form that answers as it does.
+        TrainingInterruptedError and the other errors of `windlass.training.place`.
+    """
+    climb = _Climb(tree, config)
+    climb.make(Chain())
+    if config.candidates == "auto":
+        climb.ladder()
+    else:
+        climb.listed([parse_chain(name) for name in config.candidates])
+    return Candidates(
+        uncompressed=UNCOMPRESSED,
+        candidates=tuple(climb.made.values()),
+        left_out=tuple(LeftOut(name=name, reason=reason) for name, reason in climb.left_out.items()),
+        ended=climb.ended,
+    )
+
+
+def possible_candidates(config: CompressConfig) -> list[Chain]:
+    """Every candidate that may be made, the uncompressed model first; `auto` leaves out what is not worth making."""
+    names = [name for kind in KINDS for name in kind] if config.candidates == "auto" else config.candidates
+    return list(dict.fromkeys([Chain(), *map(parse_chain, names)]))
+
+
+@dataclass
+class _Climb:
+    """The candidates made so far, and those that were not worth making."""
+
+    tree: Tree
+    config: CompressConfig
+    made: dict[str, Candidate] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    ended: str = ""
+    started_s: float = field(default_factory=time.monotonic)
+
+    def make(self, chain: Chain, *, recovers: str | None = None) -> Candidate:
+        """One candidate, with what it loses."""
+        candidate = Candidate(
+            name=chain.name,
+            variant=self.tree.variant(chain),
+            model=self.tree.network(chain.network),
+            methods=tuple(method.name for method in chain.methods),
+            drop=self.tree.drop(chain) if chain.methods else None,
+            recovers=recovers,
+        )
+        self.made[chain.name] = candidate
+        return candidate
+
+    def listed(self, chains: Sequence[Chain]) -> None:
+        """All that the recipe lists, as it is."""
+        with track("making candidates", total=len(chains), unit="candidates") as bar:
+            for chain in chains:
+                if chain.name not in self.made:
+                    self.make(chain)
+                bar.advance()
+        self.ended = "the recipe lists these candidates"
+
+    def ladder(self) -> None:
+        """Kind by kind, each until it no longer leads to an acceptable candidate."""
+        total = sum(len(kind) for kind in KINDS)
+        with track("making candidates", total=total, unit="candidates") as bar:
+            for kind in KINDS:
+                self._climb_kind([parse_chain(name) for name in kind])
+                bar.advance(len(kind))
+        late = "compress.max_time was over" if self._late() else "the ladder was climbed to its end"
+        self.ended = f"{late}: {len(self.made)} candidates were made, {len(self.left_out)} were not worth making"
+
+    def _climb_kind(self, rungs: Sequence[Chain]) -> None:
+        for index, chain in enumerate(rungs):
+            reason = self._try(chain)
+            if reason is None:
+                continue
+            for skipped in rungs[index:]:
+                if skipped.name not in self.made:
+                    self.left_out[skipped.name] = reason
+            return
+
+    def _try(self, chain: Chain) -> str | None:
+        """Make a candidate; returns why the stronger ones of its kind are not worth making, or None."""
+        if self._late():
+            return f"compress.max_time, {self.config.max_time:g} s, was over"
+        try:
+            candidate = self.make(chain)
+        except NotApplicableError as error:
+            return error.cause
+        if self._is_acceptable(candidate) or any(
+            self._is_acceptable(mended) for mended in self._mend(chain, candidate)
+        ):
+            return None
+        lost = f"{candidate.name} loses {candidate.drop:.4f} of {self.tree.task.metric}"
+        message(
+            f"{lost}, more than the acceptable {self.config.acceptable_drop:g}; stronger ones of its kind are left out"
+        )
+        return f"{lost} already"
+
+    def _mend(self, chain: Chain, candidate: Candidate) -> Iterator[Candidate]:
+        """Candidates that lose less than this one, if its numbers and not its network are what loses quality."""
+        limit = self.config.acceptable_drop
+        if not self.config.recover or candidate.drop is None or candidate.drop > _MENDABLE * limit:
+            return
+        in_floats = Chain(chain.network)
+        drop = self.tree.drop(in_floats) if in_floats.methods else 0.0
+        if drop is None or drop > limit:
+            return
+        for mending in MENDINGS:
+            name = "+".join([*(method.name for method in chain.network), mending])
+            if self._late():
+                self.left_out[name] = f"compress.max_time, {self.config.max_time:g} s, was over"
+                continue
+            try:
+                yield self.make(parse_chain(name), recovers=candidate.name)
+            except NotApplicableError as error:
+                self.left_out[name] = error.cause
+
+    def _is_acceptable(self, candidate: Candidate) -> bool:
+        return candidate.drop is None or candidate.drop <= self.config.acceptable_drop
+
+    def _late(self) -> bool:
+        limit_s = self.config.max_time
+        return limit_s is not None and time.monotonic() - self.started_s > limit_s

@@ -1,0 +1,54 @@
+"""The methods by which candidates are made, and the names of chains of them. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from windlass.compression.methods.int8 import Int8
+from windlass.compression.methods.method import GraphMethod, Method, NetworkMethod
+
+METHODS: tuple[type[Method], ...] = (Int8,)
+UNCOMPRESSED = "fp32"
+_SEPARATOR = "+"
+
+
+@dataclass(frozen=True)
+class Chain:
+    """How a candidate is made from the trained model: methods on the network, then at most one on its numbers."""
+
+    network: tuple[NetworkMethod, ...] = ()
+    graph: GraphMethod | None = None
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        return (*self.network, *([self.graph] if self.graph else []))
+
+    @property
+    def name(self) -> str:
+        """`pruned-30+int8`; `fp32` for the uncompressed model."""
+        return _SEPARATOR.join(method.name for method in self.methods) or UNCOMPRESSED
+
+
+def parse_chain(name: str) -> Chain:
+    """The chain that a candidate's name spells.
+
+    Raises:
+        ValueError: a link is no method, or the chain cannot be made; the message says what is allowed.
+    """
+    if name == UNCOMPRESSED:
+        return Chain()
+    methods = [_parse_method(link) for link in name.split(_SEPARATOR)]
+    network = tuple(method for method in methods if isinstance(method, NetworkMethod))
+    graph = [method for method in methods if isinstance(method, GraphMethod)]
+    if len(graph) > 1 or (graph and methods[-1] is not graph[0]):
+        raise ValueError(f"{name!r}: {graph[0].name} fixes the numbers of the network, so nothing comes after it")
+    return Chain(network, graph[0] if graph else None)
+
+
+def _parse_method(link: str) -> Method:
+    for kind in METHODS:
+        method = kind.parse(link)
+        if method is not None:
+            return method
+    forms = ", ".join((UNCOMPRESSED, *(kind.form for kind in METHODS)))
+    raise ValueError(f"{link!r} is no candidate; choose from {forms}, joined by {_SEPARATOR}, such as int8")
