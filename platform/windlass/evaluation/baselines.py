@@ -8,7 +8,6 @@ Shapes: N rows, D features, C classes.
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from windlass.data.description import LABEL_COLUMN, DatasetDescription, SplitNam
 from windlass.data.features import encode_batch, targets
 from windlass.evaluation.measure import chunk_rows
 from windlass.progress import track
+from windlass.schema import Document
 from windlass.tasks import get_task
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -40,6 +40,13 @@ _MAX_STEPS = 50
 _SHRINKAGE = 1.0
 _TARGET_ROWS = 1 << 20
 _SEED = 0
+
+
+class FittedBaselines(Document):
+    """`baselines.json`: on how many rows of train each trivial model was fitted."""
+
+    format_version: Literal[1] = 1
+    train_rows: dict[BaselineName, int]
 
 
 @dataclass(frozen=True)
@@ -61,13 +68,17 @@ def measure_baselines(dataset: Path, output: Path, *, task: str, split: SplitNam
             found.append(answers)
             bar.advance()
     np.savez_compressed(output / _PREDICTIONS_NAME, **{str(answers.name): answers.predictions for answers in found})  # type: ignore[arg-type]
-    document = {"format_version": 1, "train_rows": {answers.name: answers.train_rows for answers in found}}
-    (output / BASELINES_NAME).write_text(json.dumps(document) + "\n", encoding="utf-8")
+    fitted = FittedBaselines(train_rows={answers.name: answers.train_rows for answers in found})
+    fitted.write(output / BASELINES_NAME)
 
 
 def read_baselines(directory: Path) -> tuple[BaselineAnswers, ...]:
-    """What `measure_baselines` wrote."""
-    train_rows = json.loads((directory / BASELINES_NAME).read_text(encoding="utf-8"))["train_rows"]
+    """What `measure_baselines` wrote.
+
+    Raises:
+        CorruptedError: it is not of this form.
+    """
+    train_rows = FittedBaselines.read(directory / BASELINES_NAME).train_rows
     with np.load(directory / _PREDICTIONS_NAME, allow_pickle=False) as arrays:
         return tuple(BaselineAnswers(name, arrays[name], rows) for name, rows in train_rows.items())
 

@@ -18,7 +18,8 @@ import numpy as np
 
 from windlass.evaluation.config import EvaluateConfig
 from windlass.evaluation.documents import Interval
-from windlass.tasks.metrics import CALIBRATION_BINS, ERROR_QUANTILES, calibration_bins, normalized, surprise_in_nats
+from windlass.tasks.metric_names import CALIBRATION_BINS, ERROR_QUANTILES
+from windlass.tasks.metrics import calibration_bins, normalized, surprise_in_nats
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -24,7 +24,8 @@ from windlass.evaluation.documents import (
 )
 from windlass.evaluation.errors import NotFiniteAnswersError, UndefinedMetricError
 from windlass.tasks import Task
-from windlass.tasks.metrics import CALIBRATION_BINS, calibration_bins, normalized
+from windlass.tasks.metric_names import CALIBRATION_BINS
+from windlass.tasks.metrics import calibration_bins, normalized
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

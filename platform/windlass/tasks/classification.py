@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from typing_extensions import override
 
 from windlass.data.description import DatasetDescription
-from windlass.tasks.metrics import CLASS_METRICS, Metric, epoch_quality_of_classes, quality_of_classes
+from windlass.tasks.metric_names import CLASS_METRICS, Metric
 from windlass.tasks.task import Task
 from windlass.variants.signature import TensorSpec
 
@@ -60,8 +60,12 @@ class Classification(Task):
 
     @override
     def quality(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+        from windlass.tasks.metrics import quality_of_classes
+
         return quality_of_classes(predictions, targets)
 
     @override
     def epoch_quality(self, predictions: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+        from windlass.tasks.metrics import epoch_quality_of_classes
+
         return epoch_quality_of_classes(predictions, targets)

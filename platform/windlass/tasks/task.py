@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from windlass.data.description import DatasetDescription
 from windlass.errors import InvalidInputError
-from windlass.tasks.metrics import Metric
+from windlass.tasks.metric_names import Metric
 from windlass.variants.signature import ColumnSpec, Signature, TensorSpec
 
 if TYPE_CHECKING:

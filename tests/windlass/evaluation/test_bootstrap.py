@@ -16,7 +16,7 @@ from windlass.evaluation.documents import ClassFlips
 from windlass.evaluation.errors import NotFiniteAnswersError, UndefinedMetricError
 from windlass.evaluation.quality import Scored, flips, mistakes
 from windlass.tasks import Task, get_task
-from windlass.tasks.metrics import CALIBRATION_BINS
+from windlass.tasks.metric_names import CALIBRATION_BINS
 
 Array = np.ndarray[Any, np.dtype[Any]]
 CLASSES, NUMBERS = get_task("tabular-classification"), get_task("tabular-regression")

@@ -94,6 +94,7 @@ def test_changed_budgets_and_prices_measure_nothing_again_and_are_applied_at_onc
     assert family.select(evaluated).cached
 
 
+@pytest.mark.slow
 def test_trivial_models_are_fitted_once_for_a_dataset_and_stand_beside_the_candidates(family: Family) -> None:
     evaluated = family.evaluate()
     evaluation = Evaluation.read(family.workspace.fetch(evaluated.reference) / EVALUATION_NAME)

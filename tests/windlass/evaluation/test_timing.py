@@ -83,6 +83,23 @@ def test_steady_calls_take_six_rounds_and_are_known_exactly(clock: Clock, no_cou
     assert result["settled"]
 
 
+def test_energy_is_that_of_the_timed_calls_for_1000_rows(clock: Clock, tmp_path: Path) -> None:
+    """Each call of 8 rows makes the processor's counter grow by a millijoule."""
+    domain = tmp_path / "intel-rapl:0"
+    domain.mkdir()
+    for name, text in (("name", "package-0"), ("energy_uj", "0"), ("max_energy_range_uj", "999999999")):
+        (domain / name).write_text(text)
+    energy_uj = domain / "energy_uj"
+    answer = clock.call(lambda _: 0.001)
+
+    def call(number: int) -> None:
+        answer(number)
+        energy_uj.write_text(str(int(energy_uj.read_text()) + 1000))
+
+    (timer,) = time_batches({8: call}, EnergyCounter(tmp_path), 9.0)
+    assert timer.result()["joules"] == pytest.approx(0.125)
+
+
 def test_noisy_calls_go_on_until_the_median_is_known(clock: Clock, no_counter: EnergyCounter) -> None:
     """Every second or so the machine is slower for a while."""
     rng = np.random.default_rng(0)

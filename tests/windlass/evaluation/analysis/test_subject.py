@@ -3,11 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from planted import CONFIG, make_subject, probabilities
+from planted import make_subject, probabilities
 from windlass.data.bundle import Bundle
 from windlass.evaluation.analysis.sample import read_sample
 from windlass.evaluation.bootstrap import resampled_quality
-from windlass.evaluation.quality import paired_drop, quality_with_intervals
+from windlass.evaluation.quality import Scored
 
 
 def test_the_main_metric_and_its_drop_are_those_of_measurement(people: Bundle, houses: Bundle) -> None:
@@ -25,13 +25,15 @@ def test_the_main_metric_and_its_drop_are_those_of_measurement(people: Bundle, h
     )
     for subject in (classes, numbers):
         targets, metric = subject.sample.targets, subject.task.metric
+        scored = {
+            name: Scored(subject.task, answers, targets, subject.bootstrap) for name, answers in subject.answers.items()
+        }
         for name, answers in subject.answers.items():
-            expected = quality_with_intervals(subject.task, answers, targets, CONFIG)[metric]
+            expected = scored[name].quality()[metric]
             assert subject.clean()[name].model_dump() == pytest.approx(expected.model_dump())
             by_resample = resampled_quality(answers, targets, subject.bootstrap)[metric]
             assert subject.resampled(answers) == pytest.approx(by_resample)
-        good, bad = subject.answers["good"], subject.answers["bad"]
-        expected_drop = paired_drop(subject.task, good, bad, targets, CONFIG)
+        bad, expected_drop = subject.answers["bad"], scored["good"].better_than(scored["bad"])
         drops = subject.drops("good", subject.resampled(bad))
         found = subject.bootstrap.interval(subject.drop("good", subject.point(bad)), drops)
         assert found.model_dump() == pytest.approx(expected_drop.model_dump())
