@@ -143,6 +143,7 @@ def _write(
             step: reference(step, letter) for step, letter in (("prepare", "a"), ("train", "b"), ("evaluate", "c"))
         },
         key="d" * 32,
+        commands=[f"windlass run {name}.yaml", f"windlass serve {name}"],
         analysis=_write_analysis(output, description, metric) if analysed else None,
     )
     return report / "report.html"

@@ -65,16 +65,16 @@ def pictures(directory: Path) -> list[Picture]:
 
 def _first_images(bundle: Bundle) -> Sequence[tuple[int, bytes]]:
     rows: list[tuple[int, bytes]] = []
-    for batch in bundle.batches(_split(bundle), 512, [IMAGE_COLUMN, LABEL_COLUMN]):
+    for batch in bundle.batches(shown_split(bundle.description), 512, [IMAGE_COLUMN, LABEL_COLUMN]):
         rows += zip(batch[LABEL_COLUMN].to_pylist(), batch[IMAGE_COLUMN].to_pylist(), strict=True)
         if len(rows) >= _SEARCHED_ROWS:
             break
     return rows
 
 
-def _split(bundle: Bundle) -> SplitName:
-    """Train, or what there is where a registered version is measured on other rows."""
-    return "train" if bundle.description.rows["train"] else "test"
+def shown_split(description: DatasetDescription) -> SplitName:
+    """Whose rows are shown: train's, or what there is where a registered version is measured on other rows."""
+    return "train" if description.rows["train"] else "test"
 
 
 def _png(pixels: bytes, shape: tuple[int, int, int]) -> str:
@@ -104,7 +104,7 @@ def columns(directory: Path) -> list[ShownColumn]:
     if description.modality != "table":
         return []
     first: dict[str, list[Any]] = {}
-    for batch in bundle.batches(_split(bundle), _ROWS):
+    for batch in bundle.batches(shown_split(bundle.description), _ROWS):
         first = batch.slice(0, _ROWS).to_pydict()
         break
     becomes = _becomes(description)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from windlass.data.description import DatasetDescription
+from windlass.data.description import DatasetDescription, SplitName
 from windlass.evaluation.analysis.documents import Analysis, Perturbation
 from windlass.evaluation.documents import Comparison, Evaluation, Measurement, TestResult, Verdict
+from windlass.evaluation.report.examples import shown_split
 from windlass.storage import Reference
 from windlass.tasks import get_task
 
@@ -44,6 +45,11 @@ class Facts:
     def batch_size(self) -> int:
         """At which the budget bounds latency."""
         return int(self.budget.get("batch_size", 1))
+
+    @property
+    def shown_split(self) -> SplitName:
+        """Whose rows are shown as examples."""
+        return shown_split(self.dataset)
 
     @property
     def metric(self) -> str:
