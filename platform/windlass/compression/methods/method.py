@@ -6,7 +6,8 @@ Reading a recipe imports these modules, so they import numpy, ONNX and torch onl
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 if TYPE_CHECKING:
@@ -68,6 +69,15 @@ class NetworkMethod(Method):
         """
 
 
+@dataclass(frozen=True)
+class Compressed:
+    """A core in new numbers."""
+
+    core: onnx.ModelProto
+    notes: Mapping[str, float] = field(default_factory=dict)
+    """What the method found out, for the report: see `windlass.variants.variant.Origin.notes`."""
+
+
 class GraphMethod(Method):
     """Changes the numbers in the exported ONNX core; the last link of a chain."""
 
@@ -75,7 +85,7 @@ class GraphMethod(Method):
     """Of golden examples, absolute and relative: what another processor may answer otherwise."""
 
     @abstractmethod
-    def apply(self, core: onnx.ModelProto, batches: Sequence[Array], config: CompressConfig) -> onnx.ModelProto:
+    def apply(self, core: onnx.ModelProto, batches: Sequence[Array], config: CompressConfig) -> Compressed:
         """The core in the new numbers.
 
         Args:
