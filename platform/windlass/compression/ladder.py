@@ -28,7 +28,7 @@ KINDS: tuple[tuple[str, ...], ...] = (
     ("distilled-50+int8", "distilled-25+int8"),
 )
 """Of `auto`: each kind from mild to strong. Of most networks half the channels leave a quarter of the weights."""
-MENDINGS: tuple[str, ...] = ("qat+int8",)
+MENDINGS: tuple[str, ...] = ("int8-percentile", "int8-mixed", "qat+int8")
 """What may win back what int8 loses, cheap ones first: replaces `int8` in a candidate's name."""
 
 

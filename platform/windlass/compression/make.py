@@ -9,6 +9,7 @@ import numpy as np
 
 from windlass.compression.config import CompressConfig
 from windlass.compression.methods import Chain
+from windlass.compression.methods.method import Compressed
 from windlass.compression.parts import Parts, spaced_rows
 from windlass.storage import Reference
 from windlass.tasks import Task
@@ -45,10 +46,10 @@ def make_variant(
     Raises:
         NotApplicableError: the chain's last method does nothing for this network.
     """
-    core = parts.core
+    made = Compressed(parts.core)
     if chain.graph is not None:
-        core = chain.graph.apply(core, list(parts.features(bundle, config.calibration_rows)), config)
-    (output / MODEL_FILE).write_bytes(parts.served(core).SerializeToString(deterministic=True))
+        made = chain.graph.apply(parts.core, list(parts.features(bundle, config.calibration_rows)), config)
+    (output / MODEL_FILE).write_bytes(parts.served(made.core).SerializeToString(deterministic=True))
     variant = Variant(
         name=chain.name,
         task=task,
@@ -57,7 +58,7 @@ def make_variant(
         preprocessing="graph",
         signature=parts.signature,
         files=(MODEL_FILE,),
-        origin=Origin(model=model, methods=tuple(method.name for method in chain.methods)),
+        origin=Origin(model=model, methods=tuple(method.name for method in chain.methods), notes=dict(made.notes)),
     )
     variant.write(output / VARIANT_NAME)
     tolerance = chain.graph.tolerance if chain.graph else _FLOAT_TOLERANCE

@@ -37,13 +37,16 @@ class Parts:
     def served(self, core: onnx.ModelProto) -> onnx.ModelProto:
         """One graph from raw rows to answers."""
         import onnx
-        from onnx import compose
+        from onnx import compose, version_converter
 
         from windlass.compression.preprocess import FEATURES
         from windlass.compression.slim import slim
 
         core = compose.add_prefix(core, "core/", rename_inputs=False, rename_outputs=False)
-        joined = compose.merge_models(self.preprocessing, core, io_map=[(FEATURES, FEATURES)])
+        preprocessing = self.preprocessing
+        if _opset(core) != _opset(preprocessing):
+            preprocessing = version_converter.convert_version(preprocessing, _opset(core))
+        joined = compose.merge_models(preprocessing, core, io_map=[(FEATURES, FEATURES)])
         slimmed = slim(joined)
         onnx.checker.check_model(slimmed, full_check=True)
         return slimmed
@@ -77,11 +80,15 @@ def export_parts(task: Task, model: Path, bundle: Bundle) -> Parts:
     spec, module = load(model)
     network = nn.Sequential(module, task.head(bundle.description)).eval()
     core = export_core(network, spec.input_shape, output=output.name, architecture=spec.architecture)
-    opset = next(entry.version for entry in core.opset_import if entry.domain == "")
-    preprocessing = preprocessing_graph(bundle.description, signature, opset=opset, ir_version=core.ir_version)
+    preprocessing = preprocessing_graph(bundle.description, signature, opset=_opset(core), ir_version=core.ir_version)
     parts = Parts(signature=signature, preprocessing=preprocessing, core=core)
     _check_answers(parts, network, bundle, spec.architecture)
     return parts
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    """Of ONNX's own operators; `int4` needs a later one than the exporter writes."""
+    return next(int(entry.version) for entry in model.opset_import if entry.domain == "")
 
 
 def _check_answers(parts: Parts, network: nn.Module, bundle: Bundle, architecture: str) -> None:

@@ -10,9 +10,17 @@ if TYPE_CHECKING:
 
 _DIGITS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
+_WINDOWED = ("AveragePool", "Conv", "ConvTranspose", "MaxPool")
+_WINDOW_DEFAULTS = {"dilations": 1, "strides": 1, "pads": 0}
+"""Of these operators, along each axis; the schema states them in words only."""
+
 
 def slim(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same graph without metadata, notes, shapes of inner values and long names; it answers bit by bit the same."""
+    """The same graph without metadata, notes, shapes of inner values, long names and what operators do by themselves.
+
+    It answers bit by bit the same. Zero points of 0 could go by ONNX's rules, but without those of weights and
+    activations ONNX Runtime no longer recognizes quantized layers and computes in fp32; only those of biases go.
+    """
     slimmed = type(model)()
     slimmed.CopyFrom(model)
     graph = slimmed.graph
@@ -23,15 +31,36 @@ def slim(model: onnx.ModelProto) -> onnx.ModelProto:
     _clear(graph, "metadata_props", "doc_string", "value_info", "quantization_annotation")
     for value in [*graph.input, *graph.output, *graph.initializer]:
         _clear(value, "metadata_props", "doc_string")
+    opsets = {opset.domain: opset.version for opset in slimmed.opset_import}
     for node in graph.node:
         _clear(node, "metadata_props", "doc_string", "name", "overload")
         for attribute in node.attribute:
             attribute.ClearField("doc_string")
+        _drop_defaults(node, opsets[node.domain])
     if not _has_bodies(graph):
+        _drop_bias_zero_points(graph)
         _merge_equal_constants(graph)
         _rename(graph)
         _drop_unused_opsets(slimmed)
     return slimmed
+
+
+def _drop_defaults(node: onnx.NodeProto, opset: int) -> None:
+    """Drop attributes whose value is the operator's default, half of what a convolution says."""
+    import onnx
+
+    if not onnx.defs.has(node.op_type, opset, node.domain):
+        return
+    known = onnx.defs.get_schema(node.op_type, opset, node.domain).attributes
+
+    def is_default(attribute: onnx.AttributeProto) -> bool:
+        if node.op_type in _WINDOWED and attribute.name in _WINDOW_DEFAULTS:
+            return set(attribute.ints) == {_WINDOW_DEFAULTS[attribute.name]}
+        return attribute.name in known and known[attribute.name].default_value == attribute
+
+    kept = [attribute for attribute in node.attribute if not is_default(attribute)]
+    del node.attribute[:]
+    node.attribute.extend(kept)
 
 
 def _has_bodies(graph: Any) -> bool:
@@ -42,6 +71,21 @@ def _has_bodies(graph: Any) -> bool:
 def _clear(message: Any, *fields: str) -> None:
     for field in fields:
         message.ClearField(field)
+
+
+def _drop_bias_zero_points(graph: Any) -> None:
+    """Of int32 values, which biases are, a zero point is 0 by ONNX's definition; left out, it means the same."""
+    import onnx
+
+    biases = {constant.name for constant in graph.initializer if constant.data_type == onnx.TensorProto.INT32}
+    dropped = set()
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear" and len(node.input) == 3 and node.input[0] in biases:
+            dropped.add(node.input.pop())
+    used = {name for node in graph.node for name in node.input}
+    for constant in list(graph.initializer):
+        if constant.name in dropped - used:
+            graph.initializer.remove(constant)
 
 
 def _merge_equal_constants(graph: Any) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from windlass.schema import Document, Section
 from windlass.storage import Reference
 from windlass.variants.signature import Signature
@@ -18,6 +20,9 @@ class Origin(Section):
     model: Reference
     methods: tuple[str, ...]
     """Such as ("pruned-30", "int8"); empty for the uncompressed model."""
+    notes: dict[str, float] = Field(default_factory=dict)
+    """What a method found out while it made the variant, by name: of `int8-mixed`, how far the answers move if only
+    that layer is quantized (`sensitivity/LAYER`) and which layers stayed in fp32 (`fp32/LAYER`: 1)."""
 
 
 class Variant(Document):

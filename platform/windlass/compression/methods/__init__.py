@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from windlass.compression.methods.distilled import Distilled
+from windlass.compression.methods.fp16 import Fp16
+from windlass.compression.methods.int4 import Int4
 from windlass.compression.methods.int8 import Int8
+from windlass.compression.methods.int8_dynamic import Int8Dynamic
+from windlass.compression.methods.int8_entropy import Int8Entropy
+from windlass.compression.methods.int8_mixed import Int8Mixed
+from windlass.compression.methods.int8_percentile import Int8Percentile
 from windlass.compression.methods.low_rank import LowRank
 from windlass.compression.methods.method import GraphMethod, Method, NetworkMethod
 from windlass.compression.methods.pruned import Pruned
@@ -19,6 +25,12 @@ METHODS: tuple[type[Method], ...] = (
     Sparse,
     QuantizationAware,
     Int8,
+    Int8Percentile,
+    Int8Entropy,
+    Int8Mixed,
+    Int8Dynamic,
+    Fp16,
+    Int4,
 )
 UNCOMPRESSED = "fp32"
 _SEPARATOR = "+"

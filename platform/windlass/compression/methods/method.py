@@ -6,8 +6,9 @@ Reading a recipe imports these modules, so they import numpy, ONNX and torch onl
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from windlass.training.documents import Learning
 
     Array = np.ndarray[Any, np.dtype[Any]]
+
+
+Calibration = Literal["minmax", "percentile", "entropy"]
+"""How the ranges of activations are found; see `_quantizer.find_ranges`."""
 
 
 class Method(ABC):
@@ -68,6 +73,15 @@ class NetworkMethod(Method):
         """
 
 
+@dataclass(frozen=True)
+class Compressed:
+    """A core in new numbers."""
+
+    core: onnx.ModelProto
+    notes: Mapping[str, float] = field(default_factory=dict)
+    """What the method found out, for the report: see `windlass.variants.variant.Origin.notes`."""
+
+
 class GraphMethod(Method):
     """Changes the numbers in the exported ONNX core; the last link of a chain."""
 
@@ -75,7 +89,7 @@ class GraphMethod(Method):
     """Of golden examples, absolute and relative: what another processor may answer otherwise."""
 
     @abstractmethod
-    def apply(self, core: onnx.ModelProto, batches: Sequence[Array], config: CompressConfig) -> onnx.ModelProto:
+    def apply(self, core: onnx.ModelProto, batches: Sequence[Array], config: CompressConfig) -> Compressed:
         """The core in the new numbers.
 
         Args:
