@@ -14,7 +14,7 @@ from windlass.cluster.launcher import Launcher
 from windlass.cluster.settings import SETTINGS_VARIABLE, ClusterSettings
 from windlass.cluster.status import JobReport
 from windlass.errors import EXIT_BAD_INPUT, EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OVER_BUDGET, EXIT_TEST_OVER_BUDGET
-from windlass.recipe.runs import finish_run, read_recipe, read_run
+from windlass.recipe.runs import finish_run, mark_cancelled, read_recipe, read_run
 from windlass.storage import S3Settings, Workspace
 from windlass_pipelines.local import EventHandler
 from windlass_pipelines.request import STEPS
@@ -103,6 +103,7 @@ class ClusterRun:
 
     def cancel(self, launcher: Launcher) -> None:
         """Delete the Job, if it is still there; the cluster deletes its pod and the training jobs that it owns."""
+        mark_cancelled(self.workspace, self.run_id)
         launcher.delete(job_name(self.workspace.uri, self.run_id), self.settings.namespace)
         if self._exit_code() is None:
             finish_run(self.workspace, self.run_id, EXIT_INTERRUPTED)

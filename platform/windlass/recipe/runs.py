@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from windlass.errors import EXIT_INTERRUPTED, EXIT_TEST_OVER_BUDGET, InvalidInputError
+from windlass.errors import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_TEST_OVER_BUDGET, InvalidInputError
 from windlass.progress import message
 from windlass.recipe.resolve import ResolvedRecipe
 from windlass.schema import Document, Section
@@ -154,8 +154,25 @@ def record_step(workspace: Workspace, run_id: str, result: StepResult) -> None:
     _write(workspace, record.model_copy(update={"steps": (*others, result)}))
 
 
+def mark_cancelled(workspace: Workspace, run_id: str) -> None:
+    """Say that a run is to be stopped, before anything of it is deleted.
+
+    A step may see its training job go before it is told to stop itself, and would call that a failure.
+    """
+    workspace.write_document(_cancelled_name(run_id), b"{}")
+
+
+def _cancelled_name(run_id: str) -> str:
+    return f"runs/{run_id}/cancelled.json"
+
+
 def finish_run(workspace: Workspace, run_id: str, exit_code: int) -> None:
-    """Close a run with the code that the command ended with, and its MLflow run if a step has left one open."""
+    """Close a run with the code that the command ended with, and its MLflow run if a step has left one open.
+
+    What fails in a run that was cancelled is interrupted.
+    """
+    if exit_code == EXIT_FAILURE and workspace.read_document(_cancelled_name(run_id)) is not None:
+        exit_code = EXIT_INTERRUPTED
     if exit_code == EXIT_INTERRUPTED:
         status: RunStatus = "interrupted"
     else:

@@ -19,6 +19,7 @@ from windlass.recipe.runs import (
     StepResult,
     finish_run,
     hold_run,
+    mark_cancelled,
     new_run,
     read_error,
     read_run,
@@ -143,6 +144,18 @@ def test_a_run_ends_also_when_its_tracking_server_is_gone(
 )
 def test_a_run_ends_as_its_exit_code_says(workspace: Workspace, tmp_path: Path, exit_code: int, status: str) -> None:
     run_id = opened(workspace, tmp_path)
+    finish_run(workspace, run_id, exit_code)
+    assert read_run(workspace, run_id).status == status
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "status"), [(0, "succeeded"), (1, "interrupted"), (2, "failed"), (75, "interrupted")]
+)
+def test_what_fails_in_a_cancelled_run_was_interrupted(
+    workspace: Workspace, tmp_path: Path, exit_code: int, status: str
+) -> None:
+    run_id = opened(workspace, tmp_path)
+    mark_cancelled(workspace, run_id)
     finish_run(workspace, run_id, exit_code)
     assert read_run(workspace, run_id).status == status
 
