@@ -17,8 +17,9 @@ from cluster_installation import Installation
 from cluster_runs import WINE, Typist
 from windlass.compression.documents import CANDIDATES_NAME, Candidates
 from windlass.evaluation.documents import EVALUATION_NAME, Evaluation
-from windlass.models.spec import STEPS_NAME
+from windlass.models.spec import MODEL_NAME, STEPS_NAME, ModelSpec
 from windlass.storage import Reference, Workspace
+from windlass.training.documents import TRAINING_NAME, TrainingSummary
 from windlass.variants import GOLDEN_NAME, GoldenExamples
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -27,6 +28,8 @@ RECIPES = Path(__file__).parents[3] / "pipelines" / "recipes"
 COMPARED_STEPS, LOSS_TOLERANCE = 20, 1e-4
 SERVED_WITHIN_S = 60
 NO_MACHINE_LIMITS = ("--set", "budget.max_latency_p95_ms=null", "--set", "budget.max_memory=null")
+ONE_CANDIDATE = ("--set", "compress.candidates=[int8]")
+"""Networks that are trained on make a day's luck part of the choice; that they train in pods is a test of its own."""
 SMALL = ("--set", "resources.cluster.worker.cpu=0.1", "--set", "resources.cluster.step.cpu=0.1")
 
 
@@ -74,7 +77,7 @@ def test_a_recipe_ends_on_the_cluster_as_on_the_laptop_and_is_served_there(
 ) -> None:
     if name == "california-housing" and "WINDLASS_DATA" not in os.environ:
         pytest.skip("needs the data sets of WINDLASS_DATA")
-    words = [*NO_MACHINE_LIMITS, *SMALL, "--set", "train.num_workers=2"]
+    words = [*NO_MACHINE_LIMITS, *ONE_CANDIDATE, *SMALL, "--set", "train.num_workers=2"]
     if name == "california-housing":
         words += ["--set", "train.epochs=5"]
     recipe = str(RECIPES / f"{name}.yaml")
@@ -105,6 +108,20 @@ def test_a_recipe_ends_on_the_cluster_as_on_the_laptop_and_is_served_there(
     with installation.forward(f"{installation.release}-gateway", 8080) as gateway:
         answer = ask_until_served(f"{gateway}/v1/models/{registered['model']}/predict", rows, registered["version"])
     assert len(answer["predictions"]) == 2
+
+
+def test_a_pruned_network_is_trained_on_by_a_job_of_its_own(typist: Typist) -> None:
+    recipe = WINE.replace("linear", "mlp") + "compress: {candidates: [pruned-50+int8], fine_tune: {epochs: 2}}\n"
+    (typist.directory / "wine.yaml").write_text(recipe)
+    process, run_id = typist.start_and_wait_for("wine.yaml", "making pruned-50+int8")
+    process.communicate(timeout=240)
+    shown = typist.run("runs", "attach", run_id, *typist.place)
+    made = Candidates.read(published(shown, typist.workspace, "compress") / CANDIDATES_NAME).candidates
+    pruned = next(each for each in made if each.name == "pruned-50+int8")
+    directory = typist.workspace.fetch(pruned.model)
+    assert "/steps/train/" in pruned.model.uri
+    assert TrainingSummary.read(directory / TRAINING_NAME).num_workers == 2
+    assert len(ModelSpec.read(directory / MODEL_NAME).edits) == 3
 
 
 def test_what_a_laptop_finished_in_the_same_root_is_not_done_again(
