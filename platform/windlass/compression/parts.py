@@ -88,7 +88,8 @@ def export_parts(task: Task, model: Path, bundle: Bundle) -> Parts:
 
 def _opset(model: onnx.ModelProto) -> int:
     """Of ONNX's own operators; `int4` needs a later one than the exporter writes."""
-    return next(entry.version for entry in model.opset_import if entry.domain == "")
+    version: int = next(entry.version for entry in model.opset_import if entry.domain == "")
+    return version
 
 
 def _check_answers(parts: Parts, network: nn.Module, bundle: Bundle, architecture: str) -> None:
