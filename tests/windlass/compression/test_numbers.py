@@ -33,7 +33,6 @@ from windlass.variants.variant import GOLDEN_NAME, GoldenExamples
 
 Array = np.ndarray[Any, np.dtype[Any]]
 GRAPH_METHODS = [method.form for method in METHODS if issubclass(method, GraphMethod)]
-STATIC = ["int8", "int8-percentile", "int8-entropy", "int8-mixed"]
 
 
 class Residual(nn.Module):
@@ -335,3 +334,30 @@ def test_every_variant_is_safe_to_read_and_reproduces_its_golden_examples(
         golden.check(engine, GoldenExamples.read(made / GOLDEN_NAME))
         served = onnx.load(made / "model.onnx")
         assert served.graph.output[0].type.tensor_type.elem_type == TensorProto.FLOAT, method
+
+
+@pytest.mark.parametrize("network", SHAPES)
+def test_slim_int8_model_answers_bit_by_bit_the_same_from_the_same_kernels(
+    cores: dict[str, onnx.ModelProto], network: str, tmp_path: Path
+) -> None:
+    made = apply("int8", cores[network], features(network)).core
+    small = slim(made)
+    np.testing.assert_array_equal(answer(small, features(network)), answer(made, features(network)))
+    operators = []
+    for name, core in (("made", made), ("small", small)):
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = str(tmp_path / name)
+        options.log_severity_level = 3
+        onnxruntime.InferenceSession(core.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        operators.append(sorted(node.op_type for node in onnx.load(tmp_path / name).graph.node))
+    assert operators[0] == operators[1]
+
+
+def test_slim_model_says_nothing_of_a_convolution_that_is_its_default(cores: dict[str, onnx.ModelProto]) -> None:
+    said = [
+        {attribute.name for attribute in node.attribute}
+        for node in slim(cores["residual"]).graph.node
+        if node.op_type == "Conv"
+    ]
+    assert all("dilations" not in names and "auto_pad" not in names for names in said)
+    assert any("group" in names for names in said)  # the depthwise one

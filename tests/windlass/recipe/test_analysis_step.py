@@ -38,7 +38,7 @@ def test_select_looks_closely_at_the_winner_and_the_uncompressed_once(tmp_path: 
     workspace, recipe = Workspace(tmp_path / "results"), resolved(tmp_path)
     dataset = steps.prepare(recipe, workspace).reference
     model = steps.train(recipe, workspace, dataset, run_id="run").reference
-    candidates = steps.compress(recipe, workspace, dataset, model).reference
+    candidates = steps.compress(recipe, workspace, dataset, model, run_id="run").reference
     evaluation = steps.evaluate(recipe, workspace, dataset, candidates).reference
 
     def select(**sections: Any) -> tuple[Analysis, Path]:

@@ -11,6 +11,8 @@ import pytest
 
 from windlass.compression.config import CompressConfig
 from windlass.compression.make import make_variant
+from windlass.compression.methods import parse_chain
+from windlass.compression.parts import export_parts
 from windlass.data.bundle import Bundle
 from windlass.data.config import DataConfig
 from windlass.data.features import encode
@@ -98,17 +100,19 @@ def make_trained(
             kind.loss(network(features[rows]), targets[rows], None).mean().backward()
             optimizer.step()
     save(model, spec, network.eval())
+    bundle = Bundle.open(dataset)
+    parts = export_parts(kind, model, bundle)
     variants: dict[str, Path] = {}
     for name in ("fp32", "int8"):
         variants[name] = directory / name
         variants[name].mkdir()
         make_variant(
-            name,
+            parse_chain(name),
+            parts,
             config=CompressConfig(),
             task=task,
-            model=model,
-            model_reference=REFERENCE,
-            dataset=dataset,
+            model=REFERENCE,
+            bundle=bundle,
             output=variants[name],
             uncompressed=variants.get("fp32") if name != "fp32" else None,
         )
