@@ -100,7 +100,6 @@ def make_trained(
             kind.loss(network(features[rows]), targets[rows], None).mean().backward()
             optimizer.step()
     save(model, spec, network.eval())
-    bundle = Bundle.open(dataset)
     parts = export_parts(kind, model, bundle)
     variants: dict[str, Path] = {}
     for name in ("fp32", "int8"):
