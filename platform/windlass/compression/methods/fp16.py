@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
 from typing_extensions import override
 
@@ -30,16 +30,6 @@ class Fp16(GraphMethod):
     summary: ClassVar[str] = "weights stored in 16 bits: half the file; memory and latency stay those of fp32"
     tolerance: ClassVar[float] = 1e-4
     """As of fp32: the rounding is in the file, the arithmetic is the same."""
-
-    @classmethod
-    @override
-    def parse(cls, name: str) -> Self | None:
-        return cls() if name == cls.form else None
-
-    @property
-    @override
-    def name(self) -> str:
-        return self.form
 
     @override
     def apply(self, core: onnx.ModelProto, batches: Sequence[Array], config: CompressConfig) -> Compressed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
 
@@ -34,16 +34,6 @@ class Int4(GraphMethod):
     summary: ClassVar[str] = "weights of linear layers with 256 or more inputs in 4 bits; the rest stays fp32"
     tolerance: ClassVar[float] = 2e-2
     """ONNX Runtime multiplies 4-bit weights in another order for each processor, some with 8-bit activations."""
-
-    @classmethod
-    @override
-    def parse(cls, name: str) -> Self | None:
-        return cls() if name == cls.form else None
-
-    @property
-    @override
-    def name(self) -> str:
-        return self.form
 
     @override
     def apply(self, core: onnx.ModelProto, batches: Sequence[Array], config: CompressConfig) -> Compressed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
 
@@ -26,16 +26,6 @@ class Int8(GraphMethod):
     calibration: ClassVar[Calibration] = "minmax"
     tolerance: ClassVar[float] = 2e-2
     """Another CPU sums floats in another order, which can move an int8 value by one step."""
-
-    @classmethod
-    @override
-    def parse(cls, name: str) -> Self | None:
-        return cls() if name == cls.form else None
-
-    @property
-    @override
-    def name(self) -> str:
-        return self.form
 
     @override
     def reads(self, config: CompressConfig) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
 from typing_extensions import override
 
@@ -26,16 +26,6 @@ class Int8Dynamic(GraphMethod):
     summary: ClassVar[str] = "linear layers in 8 bits, activations scaled per batch: answers depend on the batch"
     tolerance: ClassVar[float] = 2e-2
     """As of static int8: a value at the edge of a step may fall on the other side."""
-
-    @classmethod
-    @override
-    def parse(cls, name: str) -> Self | None:
-        return cls() if name == cls.form else None
-
-    @property
-    @override
-    def name(self) -> str:
-        return self.form
 
     @override
     def apply(self, core: onnx.ModelProto, batches: Sequence[Array], config: CompressConfig) -> Compressed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
 
@@ -25,16 +25,6 @@ class Int8Mixed(GraphMethod):
     summary: ClassVar[str] = "int8, with the layers in fp32 whose rounding moves the answers most"
     tolerance: ClassVar[float] = 2e-2
     """As of static int8."""
-
-    @classmethod
-    @override
-    def parse(cls, name: str) -> Self | None:
-        return cls() if name == cls.form else None
-
-    @property
-    @override
-    def name(self) -> str:
-        return self.form
 
     @override
     def reads(self, config: CompressConfig) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
+from typing_extensions import override
+
 if TYPE_CHECKING:
     import numpy as np
     import onnx
@@ -83,10 +85,20 @@ class Compressed:
 
 
 class GraphMethod(Method):
-    """Changes the numbers in the exported ONNX core; the last link of a chain."""
+    """Changes the numbers in the exported ONNX core, as the last link of a chain. Having no strength, its form is its name."""
 
     tolerance: ClassVar[float]
     """Of golden examples, absolute and relative: what another processor may answer otherwise."""
+
+    @classmethod
+    @override
+    def parse(cls, name: str) -> Self | None:
+        return cls() if name == cls.form else None
+
+    @property
+    @override
+    def name(self) -> str:
+        return self.form
 
     @abstractmethod
     def apply(self, core: onnx.ModelProto, batches: Sequence[Array], config: CompressConfig) -> Compressed:
