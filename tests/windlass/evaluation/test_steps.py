@@ -2,50 +2,37 @@
 
 from __future__ import annotations
 
-import shutil
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from windlass.compression.documents import CANDIDATES_NAME, Candidate, Candidates
 from windlass.evaluation.documents import EVALUATION_NAME, VERDICT_NAME, Evaluation, Verdict
-from windlass.models.spec import HISTORY_NAME
 from windlass.recipe import steps
 from windlass.recipe.load import check_recipe
 from windlass.recipe.resolve import ResolvedRecipe, resolve
 from windlass.recipe.runs import StepResult
-from windlass.storage import Reference, Workspace
+from windlass.storage import Workspace
 
 RECIPE: dict[str, Any] = {
     "name": "answers",
     "task": "tabular-classification",
     "data": {"source": "sklearn:wine"},
-    "evaluate": {"latency_seconds": 0.05, "bootstrap": 100},
+    "train": {"epochs": 1},
+    "compress": {"candidates": ["int8"]},
+    "evaluate": {"latency_seconds": 0.05, "bootstrap": 100, "analysis": {"rows": 20, "attack_rows": 5}},
 }
 
 
 class Family:
-    """Two published candidates, int8 the smaller one, and what they were made from."""
+    """A model of a moment's training and its int8 candidate, a third of its size."""
 
-    def __init__(self, workspace: Workspace, bundle: Path, fp32: Path, int8: Path) -> None:
+    def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
-        self.dataset = self._publish("prepare", bundle)
-        variants = {"fp32": self._publish("fp32", fp32), "int8": self._publish("int8", int8)}
-        listed = Candidates(
-            uncompressed="fp32",
-            candidates=tuple(Candidate(name=name, variant=variant) for name, variant in variants.items()),
-        )
-        self.candidates, _ = workspace.once("compress", "0", lambda output: listed.write(output / CANDIDATES_NAME))
-        self.model, _ = workspace.once("train", "0", lambda output: (output / HISTORY_NAME).touch())
-
-    def _publish(self, step: str, directory: Path) -> Reference:
-        reference, _ = self.workspace.once(
-            step, "0", lambda output: shutil.copytree(directory, output, dirs_exist_ok=True)
-        )
-        return reference
+        recipe = self._resolved({})
+        self.dataset = steps.prepare(recipe, workspace).reference
+        self.model = steps.train(recipe, workspace, self.dataset, run_id="run").reference
+        self.candidates = steps.compress(recipe, workspace, self.dataset, self.model, run_id="run").reference
 
     def evaluate(self, **changes: Any) -> StepResult:
         return steps.evaluate(self._resolved(changes), self.workspace, self.dataset, self.candidates)
@@ -64,9 +51,8 @@ class Family:
 
 
 @pytest.fixture
-def family(tmp_path: Path, bundle: Path, make_served: Callable[..., Path]) -> Family:
-    fp32, int8 = make_served("fp32", padding_bytes=4000), make_served("int8", noise=0.1)
-    return Family(Workspace(tmp_path / "results"), bundle, fp32, int8)
+def family(tmp_path: Path) -> Family:
+    return Family(Workspace(tmp_path / "results"))
 
 
 @pytest.mark.slow
@@ -85,9 +71,7 @@ def test_changed_budgets_and_prices_measure_nothing_again_and_are_applied_at_onc
             assert spent.energy is not None
             assert spent.energy.method == "rapl" or spent.energy.joules == pytest.approx(20 * spent.cpu_s)
 
-    start_s = time.monotonic()
     impossible = family.select(dearer, budget={"max_size": "1B"})
-    assert time.monotonic() - start_s < 5
     assert impossible.summary == {"winner": "none", "exit code": 3}
     assert family.measurements() == measured
     assert family.evaluate().cached
@@ -99,7 +83,7 @@ def test_trivial_models_are_fitted_once_for_a_dataset_and_stand_beside_the_candi
     evaluated = family.evaluate()
     evaluation = Evaluation.read(family.workspace.fetch(evaluated.reference) / EVALUATION_NAME)
     assert [baseline.name for baseline in evaluation.baselines] == ["majority", "linear"]
-    assert evaluation.beats_baselines is False  # the model is linear itself
+    assert evaluation.beats_baselines is False  # a single epoch is not enough
     selected = family.select(evaluated)
     verdict = Verdict.read(family.workspace.fetch(selected.reference) / VERDICT_NAME)
     assert "fp32 is" in verdict.notes[0]

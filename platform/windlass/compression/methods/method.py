@@ -85,7 +85,7 @@ class Compressed:
 
 
 class GraphMethod(Method):
-    """Changes the numbers in the exported ONNX core, as the last link of a chain. Having no strength, its form is its name."""
+    """Changes the numbers in the exported ONNX core, as the last link of a chain; its form is its name."""
 
     tolerance: ClassVar[float]
     """Of golden examples, absolute and relative: what another processor may answer otherwise."""
