@@ -240,7 +240,7 @@ def select(
     Both are also looked at closely, on validation; where nothing is inside the budget, the uncompressed one alone.
     """
     from windlass.evaluation.report import write_report
-    from windlass.evaluation.selection import judge_test, select_candidate
+    from windlass.evaluation.selection import select_candidate
     from windlass.training.documents import TRAINING_NAME, TrainingSummary
 
     recipe = resolved.recipe
@@ -259,16 +259,7 @@ def select(
     key = step_key("select", **decided_by, name=resolved.name, model=model.digest, analysis=analysis.digest)
 
     def make(output: Path) -> None:
-        verdict = decided
-        if verdict.winner is not None:
-            tested = {verdict.winner, listed.uncompressed}
-            results = [
-                workspace.fetch(_measure(resolved, workspace, dataset, candidate, "test"))
-                for candidate in listed.candidates
-                if candidate.name in tested
-            ]
-            reads = _count_test_reads(workspace, dataset, decided_by)
-            verdict = judge_test(verdict, results, recipe.budget, task=recipe.task, config=recipe.evaluate, reads=reads)
+        verdict = _judge_on_test(resolved, workspace, dataset, listed, decided, decided_by)
         verdict.write(output / VERDICT_NAME)
         write_report(
             output,
@@ -292,6 +283,30 @@ def select(
         )
 
     return _publish("select", key, workspace, make, summarize_verdict)
+
+
+def _judge_on_test(
+    resolved: ResolvedRecipe,
+    workspace: Workspace,
+    dataset: Reference,
+    listed: Candidates,
+    decided: Verdict,
+    decided_by: dict[str, Any],
+) -> Verdict:
+    """The verdict with what test says of the winner; as it is where there is none."""
+    from windlass.evaluation.selection import judge_test
+
+    if decided.winner is None:
+        return decided
+    tested = {decided.winner, listed.uncompressed}
+    results = [
+        workspace.fetch(_measure(resolved, workspace, dataset, candidate, "test"))
+        for candidate in listed.candidates
+        if candidate.name in tested
+    ]
+    reads = _count_test_reads(workspace, dataset, decided_by)
+    recipe = resolved.recipe
+    return judge_test(decided, results, recipe.budget, task=recipe.task, config=recipe.evaluate, reads=reads)
 
 
 def _analyse(
