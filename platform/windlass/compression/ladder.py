@@ -54,8 +54,8 @@ def make_candidates(tree: Tree, config: CompressConfig) -> Candidates:
     )
 
 
-def possible_candidates(config: CompressConfig) -> list[Chain]:
-    """Every candidate that may be made, the uncompressed model first; `auto` leaves out what is not worth making."""
+def planned_candidates(config: CompressConfig) -> list[Chain]:
+    """The uncompressed model, then the list; of `auto` the rungs, some of which may be left out and others mended."""
     names = [name for kind in KINDS for name in kind] if config.candidates == "auto" else config.candidates
     return list(dict.fromkeys([Chain(), *map(parse_chain, names)]))
 

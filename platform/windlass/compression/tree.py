@@ -70,6 +70,8 @@ class Tree:
         self.bundle = Bundle.open(workspace.fetch(trunk.dataset))
         self._place, self._key, self._watch = place, key, watch
         self._exported: tuple[str, Parts] | None = None
+        self._networks: dict[tuple[NetworkMethod, ...], Reference] = {(): trunk.model}
+        self._variants: dict[str, Reference] = {}
         self._metrics: dict[str, float | None] = {}
 
     def spec(self, network: Reference) -> ModelSpec:
@@ -83,8 +85,11 @@ class Tree:
             NotApplicableError: the last method does nothing for the network before it.
             TrainingInterruptedError and the other errors of `windlass.training.place`.
         """
-        if not methods:
-            return self.trunk.model
+        if methods not in self._networks:
+            self._networks[methods] = self._make_network(methods)
+        return self._networks[methods]
+
+    def _make_network(self, methods: tuple[NetworkMethod, ...]) -> Reference:
         *before, method = methods
         shaped = self._shape(self.network(tuple(before)), method)
         asked = method.learning(self.config, self.trunk.train)
@@ -119,6 +124,11 @@ class Tree:
             ExportError, NameCollisionError: the network has no ONNX form that answers as it does.
             NotApplicableError: a method of the chain does nothing for this model.
         """
+        if chain.name not in self._variants:
+            self._variants[chain.name] = self._make_variant(chain)
+        return self._variants[chain.name]
+
+    def _make_variant(self, chain: Chain) -> Reference:
         model = self.network(chain.network)
         key = self._key(
             "compress",

@@ -28,12 +28,12 @@ class RunPlan(Section):
 
     steps: tuple[PlannedStep, ...]
     candidates: tuple[str, ...]
-    """All that may be made; `auto` leaves out what is not worth making."""
+    """Of `auto`, the rungs: it leaves out what is not worth making, and mends what loses a little."""
     num_parameters: int
     disk_bytes: int
     """What the run adds to the root, about."""
 
     @property
     def seconds(self) -> float:
-        """At most, about: of all steps together."""
+        """About, of all steps together."""
         return sum(step.seconds for step in self.steps)

@@ -33,8 +33,9 @@ class Past:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._done = [
-            _Done(read_recipe(workspace, record.run_id).recipe, result)
+            _Done(recipe, result)
             for record in list_runs(workspace)[:_RUNS]
+            for recipe in [read_recipe(workspace, record.run_id).recipe]
             for result in record.steps
             if not result.cached
         ]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from windlass.compression.ladder import possible_candidates
+from windlass.compression.ladder import planned_candidates
 from windlass.compression.methods import Chain
 from windlass.data.description import DATASET_NAME, DatasetDescription
 from windlass.planning.documents import Basis, PlannedStep, RunPlan
@@ -50,7 +51,7 @@ def plan_run(resolved: ResolvedRecipe, workspace: Workspace) -> RunPlan:
     with track("timing steps of training", unit="steps"):
         step_s, num_parameters = _time(training, workspace, dataset, steps.threads_of(resolved))
     work = _Work(resolved, workspace, training, Past(workspace), step_s, dataset)
-    chains = possible_candidates(resolved.recipe.compress)
+    chains = planned_candidates(resolved.recipe.compress)
     return RunPlan(
         steps=(
             PlannedStep(step="prepare", work=_rows(work.description), seconds=0.0, basis="done"),
@@ -84,7 +85,7 @@ class _Work:
     step_s: float
     dataset: Path
 
-    @property
+    @cached_property
     def description(self) -> DatasetDescription:
         return DatasetDescription.read(self.dataset / DATASET_NAME)
 
@@ -102,8 +103,9 @@ class _Work:
 
     def compress(self, chains: list[Chain]) -> PlannedStep:
         trainings = self._trainings(chains)
-        told = f"at most {len(chains)} candidates" if self._is_ladder() else f"{len(chains)} candidates"
+        told = f"{len(chains)} candidates"
         told += f", {len(trainings)} trainings" if trainings else ""
+        told += "; some may be left out, others mended" if self._is_ladder() else ""
         measured = self.past.compress_seconds(self.resolved.recipe)
         if measured is not None:
             return self._planned("compress", told, measured, "earlier runs")
@@ -115,7 +117,6 @@ class _Work:
 
     def evaluate(self, count: int) -> PlannedStep:
         told = f"{count} measurements on {self.description.rows['validation']:,} rows of validation"
-        told = f"at most {told}" if self._is_ladder() else told
         return self._planned("evaluate", told, *self._measurements(count))
 
     def select(self) -> PlannedStep:

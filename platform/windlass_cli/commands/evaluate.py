@@ -14,6 +14,7 @@ from windlass.data.other_rows import SPLIT, prepare_other_rows
 from windlass.data.sources import resolve_source
 from windlass.errors import InvalidInputError
 from windlass.evaluation.config import EvaluateConfig
+from windlass.evaluation.cost import priced
 from windlass.evaluation.documents import (
     MEASUREMENT_NAME,
     REPORT_HTML_NAME,
@@ -124,6 +125,7 @@ def evaluate_version(
             split=SPLIT,
             preload=SERVING_MODULES,
         )
+        measurement = priced(measurement, config)
         _write_report(output, version, data, measurement, bundle)
     _show(output, version, measurement, time.monotonic() - started_s, as_json=as_json)
 

@@ -34,8 +34,7 @@ def plan_recipe(path: Path, overrides: list[str], *, root: str, as_json: bool) -
     ]
     console = stdout()
     console.print(table(("step", "what it does", "takes about", "known from"), rows, right=frozenset({2})))
-    most = "at most about" if resolved.recipe.compress.candidates == "auto" else "about"
-    console.print(f"in all {most} {duration(plan.seconds)} on this machine", markup=False)
+    console.print(f"in all about {duration(plan.seconds)} on this machine", markup=False)
     console.print(f"disk: about {format_size(plan.disk_bytes)} in {workspace.uri}", markup=False)
     console.print(f"network: {plan.num_parameters:,} parameters", markup=False)
     console.print(f"candidates: {', '.join(plan.candidates)}", markup=False)

@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from typing_extensions import override
-
 if TYPE_CHECKING:
     import numpy as np
     import onnx
@@ -38,14 +36,14 @@ class Method(ABC):
     """What it does, in one line."""
 
     @classmethod
-    @abstractmethod
     def parse(cls, name: str) -> Self | None:
-        """The method of this name; None if the name is not one of its own."""
+        """The method of this name; None if the name is not one of its own. Without a strength, the form is the name."""
+        return cls() if name == cls.form else None
 
     @property
-    @abstractmethod
     def name(self) -> str:
         """As candidates carry it: `pruned-30`."""
+        return self.form
 
     def reads(self, config: CompressConfig) -> dict[str, Any]:  # noqa: ARG002 - most methods read nothing
         """The values of the section, as JSON, on which its result depends."""
@@ -85,20 +83,10 @@ class Compressed:
 
 
 class GraphMethod(Method):
-    """Changes the numbers in the exported ONNX core, as the last link of a chain; its form is its name."""
+    """Changes the numbers in the exported ONNX core, as the last link of a chain."""
 
     tolerance: ClassVar[float]
     """Of golden examples, absolute and relative: what another processor may answer otherwise."""
-
-    @classmethod
-    @override
-    def parse(cls, name: str) -> Self | None:
-        return cls() if name == cls.form else None
-
-    @property
-    @override
-    def name(self) -> str:
-        return self.form
 
     @abstractmethod
     def apply(self, core: onnx.ModelProto, batches: Sequence[Array], config: CompressConfig) -> Compressed:
