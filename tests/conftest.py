@@ -1,5 +1,6 @@
 """What the tests of several packages share lies in `support/`, which pytest has on its path."""
 
+import os
 import signal
 
 import pytest
@@ -13,7 +14,10 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.fixture(autouse=True)
-def _no_tracking_server_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither the user's, nor one that MLflow left in the environment in an earlier test."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """No tracking server of the user's, nor one that MLflow left in the environment in an earlier test.
+
+    A hook and not a fixture: a fixture of a module is set up before every fixture of a function, and starts processes.
+    """
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
