@@ -29,9 +29,7 @@ def compress(
 
     run_step(
         "compress",
-        lambda recipe, workspace: steps.compress(
-            recipe, workspace, read_reference(dataset), read_reference(model), run_id=run_id
-        ),
+        lambda recipe, workspace: steps.compress(recipe, workspace, read_reference(dataset), read_reference(model)),
         root=root,
         run_id=run_id,
         output=candidates,

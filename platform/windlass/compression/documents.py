@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from windlass.schema import Document, Section
 from windlass.storage import Reference
 
@@ -22,6 +24,8 @@ class Candidate(Section):
     """What it loses of the main metric on validation, as compression saw it; None for the uncompressed model."""
     recovers: str | None = None
     """The candidate whose lost quality it was made to win back."""
+    notes: dict[str, float] = Field(default_factory=dict)
+    """What a method found out while it made the variant; see `windlass.variants.variant.Origin.notes`."""
 
 
 class LeftOut(Section):

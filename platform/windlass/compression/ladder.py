@@ -80,6 +80,7 @@ class _Climb:
             methods=tuple(method.name for method in chain.methods),
             drop=self.tree.drop(chain) if chain.methods else None,
             recovers=recovers,
+            notes=self.tree.notes(chain),
         )
         self.made[chain.name] = candidate
         return candidate
@@ -89,9 +90,15 @@ class _Climb:
         with track("making candidates", total=len(chains), unit="candidates") as bar:
             for chain in chains:
                 if chain.name not in self.made:
-                    self.make(chain)
+                    self._make_listed(chain)
                 bar.advance()
         self.ended = "the recipe lists these candidates"
+
+    def _make_listed(self, chain: Chain) -> None:
+        try:
+            self.make(chain)
+        except NotApplicableError as error:  # one link cannot be made; the recipe lists the whole chain
+            raise NotApplicableError(chain.name, error.cause) from error
 
     def ladder(self) -> None:
         """Kind by kind, each until it no longer leads to an acceptable candidate."""

@@ -7,6 +7,7 @@ of candidates, or another recipe on the same data, makes only what is new.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,7 +24,8 @@ from windlass.storage import Reference, Workspace
 from windlass.tasks import get_task
 from windlass.training.config import TrainConfig
 from windlass.training.documents import Training
-from windlass.training.place import Place, Watch
+from windlass.training.place import Place
+from windlass.variants import open_variant
 
 
 class KeyMaker(Protocol):
@@ -50,7 +52,6 @@ class Tree:
     Args:
         place: where a network is trained that has to be.
         key: makes the keys under which pieces are published.
-        watch: follows a training; see `windlass.training.place`.
         threads: of this machine.
     """
 
@@ -62,13 +63,12 @@ class Tree:
         workspace: Workspace,
         place: Place,
         key: KeyMaker,
-        watch: Watch,
         threads: int,
     ) -> None:
         self.trunk, self.config, self.workspace = trunk, config, workspace
         self.task, self.threads = get_task(trunk.task), threads
         self.bundle = Bundle.open(workspace.fetch(trunk.dataset))
-        self._place, self._key, self._watch = place, key, watch
+        self._place, self._key = place, key
         self._exported: tuple[str, Parts] | None = None
         self._networks: dict[tuple[NetworkMethod, ...], Reference] = {(): trunk.model}
         self._variants: dict[str, Reference] = {}
@@ -115,7 +115,8 @@ class Tree:
             key=key,
             learning=learning,
         )
-        return self._place.train(training, self.workspace, self._watch)[0]
+        # Nobody watches it: its curves would run into those of the model's own training.
+        return self._place.train(training, self.workspace, lambda _: nullcontext())[0]
 
     def variant(self, chain: Chain) -> Reference:
         """The published variant of a candidate.
@@ -155,6 +156,10 @@ class Tree:
                 bar.advance()
 
         return self.workspace.once("variants", key, make)[0]
+
+    def notes(self, chain: Chain) -> dict[str, float]:
+        """What the methods of a candidate found out while they made it."""
+        return open_variant(self.workspace.fetch(self.variant(chain))).origin.notes
 
     def drop(self, chain: Chain) -> float | None:
         """What a candidate loses of the main metric against the uncompressed model; None without validation rows."""

@@ -6,7 +6,7 @@ import math
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from windlass.schema import Section, SizeBytes
 
@@ -30,8 +30,9 @@ QualityDrop = Annotated[float | str, AfterValidator(_check_drop)]
 class AnalysisConfig(Section):
     """How closely the chosen version and the uncompressed one are looked at, beyond their quality."""
 
-    rows: PositiveInt = Field(
-        default=2000, description="of validation, drawn with a fixed seed; of images at most 64 MB of pixels"
+    rows: NonNegativeInt = Field(
+        default=2000,
+        description="of validation, drawn with a fixed seed, of images at most 64 MB of pixels; 0: no such look",
     )
     attack_rows: PositiveInt = Field(default=300, description="of these, how many adversarial examples are made from")
 
@@ -54,6 +55,12 @@ class EvaluateConfig(Section):
         default=(), description="columns by whose groups fairness is measured; data.drop keeps them from the model"
     )
     analysis: AnalysisConfig = AnalysisConfig()
+
+    @model_validator(mode="after")
+    def _looks_at_the_sensitive(self) -> Self:
+        if self.sensitive and not self.analysis.rows:
+            raise ValueError("the fairness of sensitive columns is measured on analysis.rows, which is 0")
+        return self
 
     def measuring(self) -> dict[str, object]:
         """What measurements and the choice depend on, as JSON: all but what the analysis looks at."""

@@ -113,9 +113,7 @@ def plan_training(resolved: ResolvedRecipe, workspace: Workspace, dataset: Refer
     return Training(config=recipe.train, task=task.name, spec=spec, module=published, dataset=dataset, key=key)
 
 
-def compress(
-    resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference, model: Reference, *, run_id: str
-) -> StepResult:
+def compress(resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference, model: Reference) -> StepResult:
     """Make the candidates; each network and each variant is published by itself, so that only new ones are made."""
     from windlass.compression.ladder import make_candidates
     from windlass.compression.tree import Tree, Trunk
@@ -144,7 +142,6 @@ def compress(
             workspace=workspace,
             place=find_place(threads=threads_of(resolved), pods=_training_pods(resolved)),
             key=step_key,
-            watch=lambda work: _mirrored_metrics(resolved, workspace, run_id, work),
             threads=threads_of(resolved),
         )
         make_candidates(tree, recipe.compress).write(output / CANDIDATES_NAME)
@@ -254,9 +251,13 @@ def select(
         "evaluate": recipe.evaluate.measuring(),
     }
     decided = select_candidate(measured, recipe.budget, task=recipe.task)
-    analysis = _analyse(resolved, workspace, dataset, model, listed, decided.winner)
+    lineage = {"dataset": dataset, "model": model, "candidates": candidates, "evaluation": evaluation}
+    if recipe.evaluate.analysis.rows:
+        lineage["analysis"] = _analyse(resolved, workspace, dataset, model, listed, decided.winner)
+    analysis = lineage.get("analysis")
     # The name, the model's history and the analysis are only shown: they make another report, not another decision.
-    key = step_key("select", **decided_by, name=resolved.name, model=model.digest, analysis=analysis.digest)
+    shown = {"name": resolved.name, "model": model.digest, "analysis": analysis and analysis.digest}
+    key = step_key("select", **decided_by, **shown)
 
     def make(output: Path) -> None:
         verdict = _judge_on_test(resolved, workspace, dataset, listed, decided, decided_by)
@@ -270,16 +271,10 @@ def select(
             candidates=listed,
             training=TrainingSummary.read(workspace.fetch(model) / TRAINING_NAME),
             history=read_lines(workspace.fetch(model) / HISTORY_NAME),
-            lineage={
-                "dataset": dataset,
-                "model": model,
-                "candidates": candidates,
-                "evaluation": evaluation,
-                "analysis": analysis,
-            },
+            lineage=lineage,
             key=key,
             commands=[f"windlass run {resolved.name}.yaml", f"windlass serve {resolved.model_name}"],
-            analysis=workspace.fetch(analysis),
+            analysis=workspace.fetch(analysis) if analysis else None,
         )
 
     return _publish("select", key, workspace, make, summarize_verdict)

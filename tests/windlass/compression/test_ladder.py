@@ -36,6 +36,9 @@ class Losses:
     def network(self, methods: tuple[NetworkMethod, ...]) -> Reference:
         return Reference(uri="+".join(method.name for method in methods), digest="0" * 64)
 
+    def notes(self, chain: Chain) -> dict[str, float]:
+        return {"fp32/first": 1.0} if "mixed" in chain.name else {}
+
     def drop(self, chain: Chain) -> float | None:
         return self.drops.get(chain.name, 0.0)
 
@@ -119,5 +122,11 @@ def test_a_list_is_made_as_it_is_whatever_it_loses() -> None:
 
 
 def test_a_listed_candidate_that_makes_no_sense_for_the_model_is_refused() -> None:
-    with pytest.raises(NotApplicableError, match=r"there is no pruned-30; leave it out of compress\.candidates"):
-        climb(Losses(impossible=("pruned-30",)), candidates=("pruned-30",))
+    message = r"pruned-30\+int8 cannot be made: there is no pruned-30; leave it out of compress\.candidates"
+    with pytest.raises(NotApplicableError, match=message):
+        climb(Losses(impossible=("pruned-30",)), candidates=("pruned-30+int8",))
+
+
+def test_what_a_method_found_out_is_kept_with_its_candidate() -> None:
+    made = climb(Losses(), candidates=("int8", "int8-mixed"))
+    assert [candidate.notes for candidate in made.candidates] == [{}, {}, {"fp32/first": 1.0}]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +40,6 @@ def tree(images_bundle: Path, make_model: Callable[..., Path], tmp_path: Path) -
         workspace=workspace,
         place=ThisMachine(1),
         key=step_key,
-        watch=lambda _: nullcontext(),
         threads=1,
     )
 

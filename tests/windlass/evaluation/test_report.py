@@ -58,6 +58,8 @@ def test_the_parts_come_in_the_order_of_a_readers_questions(page: str) -> None:
         "What pruned-30+int8 loses of accuracy when a column is shuffled",
         "int8: p50 at batch 8 moved by 14 % between rounds",
         "± 3.0 %",
+        "pruned-30+int8: which layers stayed in fp32",
+        "last 0.034 fp32 first 0.0021 int8",
         "± 50 %, estimated",
         "distilled-50+int8 is outside the budget: drop 0.0300 is 0.0200 over the most allowed 0.0100",
         "pruned-30+int8 was made to win back what distilled-50+int8 lost: from a drop of 0.0300 to 0.0060",

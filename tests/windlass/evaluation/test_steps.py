@@ -32,7 +32,7 @@ class Family:
         recipe = self._resolved({})
         self.dataset = steps.prepare(recipe, workspace).reference
         self.model = steps.train(recipe, workspace, self.dataset, run_id="run").reference
-        self.candidates = steps.compress(recipe, workspace, self.dataset, self.model, run_id="run").reference
+        self.candidates = steps.compress(recipe, workspace, self.dataset, self.model).reference
 
     def evaluate(self, **changes: Any) -> StepResult:
         return steps.evaluate(self._resolved(changes), self.workspace, self.dataset, self.candidates)

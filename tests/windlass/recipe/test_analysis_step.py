@@ -38,13 +38,17 @@ def test_select_looks_closely_at_the_winner_and_the_uncompressed_once(tmp_path: 
     workspace, recipe = Workspace(tmp_path / "results"), resolved(tmp_path)
     dataset = steps.prepare(recipe, workspace).reference
     model = steps.train(recipe, workspace, dataset, run_id="run").reference
-    candidates = steps.compress(recipe, workspace, dataset, model, run_id="run").reference
+    candidates = steps.compress(recipe, workspace, dataset, model).reference
     evaluation = steps.evaluate(recipe, workspace, dataset, candidates).reference
 
-    def select(**sections: Any) -> tuple[Analysis, Path]:
+    def report(**sections: Any) -> tuple[dict[str, Any], Path]:
         result = steps.select(resolved(tmp_path, **sections), workspace, dataset, model, candidates, evaluation)
         directory = workspace.fetch(result.reference)
-        return Analysis.model_validate(json.loads((directory / "report.json").read_text())["analysis"]), directory
+        return json.loads((directory / "report.json").read_text()), directory
+
+    def select(**sections: Any) -> tuple[Analysis, Path]:
+        found, directory = report(**sections)
+        return Analysis.model_validate(found["analysis"]), directory
 
     analysis, directory = select()
     winner = json.loads((directory / "verdict.json").read_text())["winner"]
@@ -66,3 +70,10 @@ def test_select_looks_closely_at_the_winner_and_the_uncompressed_once(tmp_path: 
 
     alone, _ = select(budget={"max_size": 1})
     assert alone.variants == ("fp32",), "where nothing fits there is no winner to look at"
+
+    looked = published(workspace, "analyses")
+    without, directory = report(evaluate={**EVALUATE, "analysis": {"rows": 0}})
+    assert without["analysis"] is None
+    assert "analysis" not in without["lineage"]
+    assert (directory / "report.html").is_file()
+    assert published(workspace, "analyses") == looked, "0 rows: no such look"

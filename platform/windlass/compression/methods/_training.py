@@ -1,8 +1,7 @@
-"""What methods on networks share: percentages in names, fine-tuning, and the check of a network that was changed."""
+"""What methods on networks share: fine-tuning, and the check of a network that was changed."""
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from windlass.compression.errors import NotApplicableError
@@ -17,12 +16,6 @@ if TYPE_CHECKING:
 
 _FEWEST_EPOCHS = 8
 """Of fine-tuning, unless training itself was shorter: half of 8 left pruned networks four times as far behind."""
-
-
-def parse_percent(name: str, form: str) -> int | None:
-    """The number in a name such as `pruned-30` of the form `pruned-PERCENT`, from 1 to 99; None for another name."""
-    match = re.fullmatch(re.escape(form).replace("PERCENT", "([1-9][0-9]?)"), name)
-    return int(match[1]) if match else None
 
 
 def fine_tuning(

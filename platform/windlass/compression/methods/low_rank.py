@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar
 
 from typing_extensions import override
 
 from windlass.compression.errors import NotApplicableError
-from windlass.compression.methods._training import edited, fine_tuning, parse_percent
-from windlass.compression.methods.method import NetworkMethod
+from windlass.compression.methods._training import edited, fine_tuning
+from windlass.compression.methods.method import PercentMethod
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class LowRank(NetworkMethod):
+class LowRank(PercentMethod):
     """Linear layers and 1x1 convolutions as two with at most PERCENT of the weights, by SVD, then fine-tuned.
 
     A layer with I inputs and O outputs becomes one to R numbers and one from there, R being the largest whole number
@@ -31,18 +31,6 @@ class LowRank(NetworkMethod):
 
     form: ClassVar[str] = "low-rank-PERCENT"
     summary: ClassVar[str] = "linear layers and 1x1 convolutions as two with at most PERCENT of the weights, by SVD"
-    percent: int
-
-    @classmethod
-    @override
-    def parse(cls, name: str) -> Self | None:
-        percent = parse_percent(name, cls.form)
-        return None if percent is None else cls(percent)
-
-    @property
-    @override
-    def name(self) -> str:
-        return f"low-rank-{self.percent}"
 
     @override
     def shape(self, spec: ModelSpec, network: nn.Module, config: CompressConfig) -> tuple[ModelSpec, nn.Module]:

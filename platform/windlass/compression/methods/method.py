@@ -5,10 +5,13 @@ Reading a recipe imports these modules, so they import numpy, ONNX and torch onl
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+from typing_extensions import override
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,6 +74,24 @@ class NetworkMethod(Method):
         Args:
             train: how the uncompressed model was trained.
         """
+
+
+@dataclass(frozen=True)
+class PercentMethod(NetworkMethod):
+    """A method whose strength is a percentage from 1 to 99, which stands for PERCENT in its form."""
+
+    percent: int
+
+    @classmethod
+    @override
+    def parse(cls, name: str) -> Self | None:
+        match = re.fullmatch(re.escape(cls.form).replace("PERCENT", "([1-9][0-9]?)"), name)
+        return cls(int(match[1])) if match else None
+
+    @property
+    @override
+    def name(self) -> str:
+        return self.form.replace("PERCENT", str(self.percent))
 
 
 @dataclass(frozen=True)

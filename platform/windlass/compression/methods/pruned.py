@@ -6,13 +6,13 @@ import copy
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from typing_extensions import override
 
 from windlass.compression.errors import NotApplicableError
-from windlass.compression.methods._training import edited, fine_tuning, parse_percent
-from windlass.compression.methods.method import NetworkMethod
+from windlass.compression.methods._training import edited, fine_tuning
+from windlass.compression.methods.method import PercentMethod
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,7 +27,7 @@ FEWEST_CHANNELS = 2
 
 
 @dataclass(frozen=True)
-class Pruned(NetworkMethod):
+class Pruned(PercentMethod):
     """PERCENT of the hidden channels and neurons removed, those of the smallest norm, then fine-tuned.
 
     Channels that a skip connection, a concatenation or a normalization ties together count once and go together. The
@@ -37,18 +37,6 @@ class Pruned(NetworkMethod):
 
     form: ClassVar[str] = "pruned-PERCENT"
     summary: ClassVar[str] = "PERCENT of all hidden channels and neurons removed, then fine-tuned with the teacher"
-    percent: int
-
-    @classmethod
-    @override
-    def parse(cls, name: str) -> Self | None:
-        percent = parse_percent(name, cls.form)
-        return None if percent is None else cls(percent)
-
-    @property
-    @override
-    def name(self) -> str:
-        return f"pruned-{self.percent}"
 
     @override
     def reads(self, config: CompressConfig) -> dict[str, Any]:

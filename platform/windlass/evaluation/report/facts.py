@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from windlass.compression.documents import Candidate, Candidates
     from windlass.training.documents import TrainingSummary
 
+_SENSITIVITY = "sensitivity/"
+"""Of a layer, in `Origin.notes`."""
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -80,6 +83,20 @@ class Facts:
 
     def made(self, candidate: str) -> Candidate | None:
         return next((c for c in self.candidates.candidates if c.name == candidate), None)
+
+    def sensitivities(self, candidate: str) -> list[tuple[str, float, bool]]:
+        """Of mixed precision: each layer, how far the answers move if it alone is quantized, whether it stayed in fp32.
+
+        The most sensitive first; empty for a candidate that was not made so.
+        """
+        made = self.made(candidate)
+        notes = made.notes if made else {}
+        found = [
+            (name.removeprefix(_SENSITIVITY), value, f"fp32/{name.removeprefix(_SENSITIVITY)}" in notes)
+            for name, value in notes.items()
+            if name.startswith(_SENSITIVITY)
+        ]
+        return sorted(found, key=lambda layer: -layer[1])
 
     @property
     def tests(self) -> list[TestResult]:
