@@ -60,6 +60,7 @@ def plural(number: float, noun: str) -> str:
 
 
 _ABBREVIATIONS = {
+    "ae": "absolute error",
     "auc": "AUC",
     "roc": "ROC",
     "pr": "PR",
