@@ -11,6 +11,9 @@ import typer
 
 from windlass.errors import InvalidInputError, WindlassError
 from windlass_cli.defaults import DEFAULT_PORT, DEFAULT_ROOT
+from windlass_cli.models_app import models_app
+from windlass_cli.options import AsJson, Context, Kfp, Namespace, Overrides, Place, Root, TrackingUri, examples
+from windlass_cli.runs_app import runs_app
 
 _EXIT_CODES = """
 [bold]Exit codes[/bold]  0: done · 1: something failed · 2: a mistake in what you typed or wrote, nothing was started ·
@@ -27,47 +30,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-runs_app = typer.Typer(invoke_without_command=True)
-models_app = typer.Typer(invoke_without_command=True)
 recipe_app = typer.Typer(no_args_is_help=True)
 app.add_typer(recipe_app, name="recipe", help="Show what a recipe means, and what a recipe can say.")
 
-Place = Literal["machine", "cluster"]
-Root = Annotated[
-    str, typer.Option("--root", envvar="WINDLASS_ROOT", help="Where results live: a folder, or s3://bucket/prefix.")
-]
-On = Annotated[Place, typer.Option("--on", help="Whose runs: in a root here, or of a cluster's installation.")]
-Namespace = Annotated[
-    str | None, typer.Option("--namespace", "-n", help="Of the cluster's runs.", show_default="the context's")
-]
-Context = Annotated[str | None, typer.Option("--context", help="Of KUBECONFIG.", show_default="the present one")]
-Kfp = Annotated[
-    str | None,
-    typer.Option(
-        "--kfp",
-        metavar="URL",
-        envvar="WINDLASS_KFP",
-        help="API of Kubeflow Pipelines, which then runs the steps; `auto` finds it in the cluster.",
-        show_default="one Job runs them",
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout; progress as JSON lines on stderr.")]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe; repeatable.")
-]
-TrackingUri = Annotated[
-    str | None,
-    typer.Option(envvar="MLFLOW_TRACKING_URI", help="MLflow server.", show_default="a SQLite file in the root"),
-]
 
-
-def _examples(*lines: str) -> str:
-    return "[bold]Examples[/bold]\n\n" + "\n\n".join(f"[cyan]{line}[/cyan]" for line in lines)
-
-
-@app.command(
-    epilog=_examples("windlass init mine.csv --target y", "windlass init sales.parquet -t price -o sales.yaml")
-)
+@app.command(epilog=examples("windlass init mine.csv --target y", "windlass init sales.parquet -t price -o sales.yaml"))
 def init(
     file: Annotated[Path, typer.Argument(help="A table: CSV, Parquet or JSON Lines.")],
     target: Annotated[str, typer.Option("--target", "-t", help="The column to predict.")],
@@ -83,7 +50,7 @@ def init(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "windlass run mine.yaml",
         "windlass run mine.yaml --set train.epochs=3 --set budget.max_size=60KB",
         "windlass run mine.yaml --step train",
@@ -127,7 +94,7 @@ def run(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "windlass plan mine.yaml", "windlass plan mine.yaml --set train.epochs=100", "windlass plan mine.yaml --json"
     )
 )
@@ -146,7 +113,7 @@ def plan(
     plan_recipe(recipe, overrides or [], root=root, as_json=as_json)
 
 
-@app.command("try", epilog=_examples("windlass try pipelines/recipes/digits.yaml"))
+@app.command("try", epilog=examples("windlass try pipelines/recipes/digits.yaml"))
 def try_(
     recipe: Annotated[Path, typer.Argument(help="A recipe.")],
     overrides: Overrides = None,
@@ -158,154 +125,7 @@ def try_(
     raise typer.Exit(try_recipe(recipe, overrides or [], root=root))
 
 
-@runs_app.callback(
-    epilog=_examples(
-        "windlass runs",
-        "windlass runs --on cluster -n team-a",
-        "windlass runs show digits-20261123-101500-0a1b",
-    )
-)
-def runs(
-    called: typer.Context,
-    on: On = "machine",
-    namespace: Namespace = None,
-    context: Context = None,
-    root: Root = DEFAULT_ROOT,
-    as_json: AsJson = False,
-) -> None:
-    """List what was run, the newest first; `runs show` shows one run."""
-    if called.invoked_subcommand is not None:
-        return
-    if on == "machine":
-        from windlass_cli.commands.runs import list_all
-
-        list_all(root, as_json=as_json)
-        return
-    from windlass_cli.commands import on_cluster
-
-    on_cluster.list_all(on_cluster.open_cluster(root, namespace=namespace, context=context), as_json=as_json)
-
-
-@runs_app.command(
-    "show",
-    epilog=_examples(
-        "windlass runs show digits-20261123-101500-0a1b",
-        "windlass runs show digits-20261123-101500-0a1b --on cluster -n team-a",
-    ),
-)
-def runs_show(
-    run_id: Annotated[str, typer.Argument(help="As `windlass runs` lists it.")],
-    on: On = "machine",
-    namespace: Namespace = None,
-    context: Context = None,
-    root: Root = DEFAULT_ROOT,
-    as_json: AsJson = False,
-) -> None:
-    """Show the steps, the candidates and the verdict of one run."""
-    if on == "machine":
-        from windlass_cli.commands.runs import show
-
-        show(run_id, root, as_json=as_json)
-        return
-    from windlass_cli.commands import on_cluster
-
-    on_cluster.show(run_id, on_cluster.open_cluster(root, namespace=namespace, context=context), as_json=as_json)
-
-
-@runs_app.command("attach", epilog=_examples("windlass runs attach digits-20261123-101500-0a1b -n team-a"))
-def runs_attach(
-    run_id: Annotated[str, typer.Argument(help="As `windlass run --on cluster` said it.")],
-    kfp: Kfp = None,
-    namespace: Namespace = None,
-    context: Context = None,
-    root: Root = DEFAULT_ROOT,
-    as_json: AsJson = False,
-) -> None:
-    """Follow a run on a cluster from its first event on, or show how it ended."""
-    from windlass_cli.commands.on_cluster import open_cluster
-    from windlass_cli.commands.on_kubeflow import attach
-
-    cluster = open_cluster(root, namespace=namespace, context=context)
-    raise typer.Exit(attach(run_id, cluster, url=kfp, as_json=as_json))
-
-
-@runs_app.command("cancel", epilog=_examples("windlass runs cancel digits-20261123-101500-0a1b -n team-a"))
-def runs_cancel(
-    run_id: Annotated[str, typer.Argument(help="As `windlass run --on cluster` said it.")],
-    kfp: Kfp = None,
-    namespace: Namespace = None,
-    context: Context = None,
-    root: Root = DEFAULT_ROOT,
-) -> None:
-    """Stop a run on a cluster, its training jobs too; what is done is kept."""
-    from windlass_cli.commands.on_cluster import open_cluster
-    from windlass_cli.commands.on_kubeflow import cancel
-
-    cancel(run_id, open_cluster(root, namespace=namespace, context=context), url=kfp)
-
-
-@models_app.callback(
-    epilog=_examples("windlass models", "windlass models show digits", "windlass models family digits")
-)
-def models(
-    context: typer.Context, root: Root = DEFAULT_ROOT, tracking_uri: TrackingUri = None, as_json: AsJson = False
-) -> None:
-    """List the registered models; `models show` shows one with its versions, `models family` a version's candidates."""
-    if context.invoked_subcommand is None:
-        from windlass_cli.commands.models import list_all
-
-        list_all(root, tracking_uri, as_json=as_json)
-
-
-@models_app.command("show", epilog=_examples("windlass models show digits"))
-def models_show(
-    name: Annotated[str, typer.Argument(help="A registered model.")],
-    root: Root = DEFAULT_ROOT,
-    tracking_uri: TrackingUri = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show the versions of a model, where each came from, and which alias names which."""
-    from windlass_cli.commands.models import show
-
-    show(name, root, tracking_uri, as_json=as_json)
-
-
-@models_app.command(
-    "family",
-    epilog=_examples(
-        "windlass models family digits", "windlass models family digits/3", "windlass models family digits@shadow"
-    ),
-)
-def models_family(
-    model: Annotated[str, typer.Argument(help="NAME, NAME/VERSION or NAME@ALIAS; a name alone means its champion.")],
-    root: Root = DEFAULT_ROOT,
-    tracking_uri: TrackingUri = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show every candidate of the run that a version comes from, and which ones are registered."""
-    from windlass_cli.commands.family import show_family
-
-    show_family(model, root, tracking_uri, as_json=as_json)
-
-
-@models_app.command(
-    "diff", epilog=_examples("windlass models diff digits 3 4", "windlass models diff digits @champion @shadow --json")
-)
-def models_diff(
-    name: Annotated[str, typer.Argument(help="A registered model.")],
-    a: Annotated[str, typer.Argument(metavar="A", help="A version by its number, or @ALIAS.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="The version to compare with it.")],
-    root: Root = DEFAULT_ROOT,
-    tracking_uri: TrackingUri = None,
-    as_json: AsJson = False,
-) -> None:
-    """Compare two versions: what breaks callers, figures with intervals, recipe, dataset, methods."""
-    from windlass_cli.commands.diff import show_diff
-
-    show_diff(name, a, b, root, tracking_uri, as_json=as_json)
-
-
-@app.command(epilog=_examples("windlass serve digits", "windlass serve digits wine --port 9000 --workers 2"))
+@app.command(epilog=examples("windlass serve digits", "windlass serve digits wine --port 9000 --workers 2"))
 def serve(
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Registered models.")],
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
@@ -321,7 +141,7 @@ def serve(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "windlass predict digits rows.csv -o scores.parquet",
         "windlass predict wine/2 rows.parquet -o scores.csv",
         "windlass predict wine@champion rows.jsonl -o scores.jsonl",
@@ -343,7 +163,7 @@ def predict(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "windlass evaluate digits --data new-digits/",
         "windlass evaluate houses@champion --data 2027.csv -o houses-2027",
         "windlass evaluate houses/3 --data s3://bucket/houses/ --bad-rows drop",
@@ -382,7 +202,7 @@ def evaluate(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "windlass promote digits --candidate pruned-50+int8",
         "windlass promote digits --candidate fp32 --version 3 --alias shadow",
         "windlass promote digits --candidate fp32 --alias none",
@@ -408,7 +228,7 @@ def promote(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "windlass rollback digits", "windlass rollback digits --to 3", "windlass rollback digits --alias shadow"
     )
 )
@@ -429,7 +249,7 @@ def rollback(
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "windlass prune --dry-run",
         "windlass prune --keep-runs 3 --yes",
         "windlass prune --older-than 30d --root s3://bucket/prefix",
@@ -465,7 +285,7 @@ def prune(
     )
 
 
-@recipe_app.command("show", epilog=_examples("windlass recipe show mine.yaml", "windlass recipe show mine.yaml --json"))
+@recipe_app.command("show", epilog=examples("windlass recipe show mine.yaml", "windlass recipe show mine.yaml --json"))
 def recipe_show(
     recipe: Annotated[Path, typer.Argument(help="A recipe.")], overrides: Overrides = None, as_json: AsJson = False
 ) -> None:
@@ -475,7 +295,7 @@ def recipe_show(
     show(recipe, overrides or [], as_json=as_json)
 
 
-@recipe_app.command("schema", epilog=_examples("windlass recipe schema > recipe.schema.json"))
+@recipe_app.command("schema", epilog=examples("windlass recipe schema > recipe.schema.json"))
 def recipe_schema() -> None:
     """Print the JSON Schema of a recipe, so that an editor completes it."""
     from windlass_cli.commands.recipe import print_schema
@@ -484,7 +304,7 @@ def recipe_schema() -> None:
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "windlass doctor",
         "windlass doctor --json",
         "windlass doctor --on cluster --namespace team-a",

@@ -1,0 +1,40 @@
+"""Options that several commands have, each described once."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+Place = Literal["machine", "cluster"]
+Root = Annotated[
+    str, typer.Option("--root", envvar="WINDLASS_ROOT", help="Where results live: a folder, or s3://bucket/prefix.")
+]
+On = Annotated[Place, typer.Option("--on", help="Whose runs: in a root here, or of a cluster's installation.")]
+Namespace = Annotated[
+    str | None, typer.Option("--namespace", "-n", help="Of the cluster's runs.", show_default="the context's")
+]
+Context = Annotated[str | None, typer.Option("--context", help="Of KUBECONFIG.", show_default="the present one")]
+Kfp = Annotated[
+    str | None,
+    typer.Option(
+        "--kfp",
+        metavar="URL",
+        envvar="WINDLASS_KFP",
+        help="API of Kubeflow Pipelines, which then runs the steps; `auto` finds it in the cluster.",
+        show_default="one Job runs them",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout; progress as JSON lines on stderr.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe; repeatable.")
+]
+TrackingUri = Annotated[
+    str | None,
+    typer.Option(envvar="MLFLOW_TRACKING_URI", help="MLflow server.", show_default="a SQLite file in the root"),
+]
+
+
+def examples(*lines: str) -> str:
+    """The epilog of a command's help."""
+    return "[bold]Examples[/bold]\n\n" + "\n\n".join(f"[cyan]{line}[/cyan]" for line in lines)
