@@ -129,7 +129,8 @@ def judge_test(
         reads: how many selections have read this dataset's test split, this one included.
 
     Returns:
-        The verdict with exit code 4 where an interval on test lies wholly beyond a limit, else with its own.
+        The verdict with exit code 4 where an interval on test lies wholly beyond a limit, else with its own and with
+        a note where only the point does.
     """
     measurements = {directory: Measurement.read(directory / MEASUREMENT_NAME) for directory in directories}
     by_name = {measurement.candidate: directory for directory, measurement in measurements.items()}
@@ -138,7 +139,9 @@ def judge_test(
     uncompressed = next((path for name, path in by_name.items() if name != verdict.winner), chosen)
     drop = _drop(uncompressed, chosen, task, config)
     base = measurements[uncompressed].quality[get_task(task).metric]
-    problems = _beyond_on_test(Figures(measurements[chosen], budget.batch_size, drop), limits_of(budget, base.point))
+    problems, doubts = _misses_on_test(
+        Figures(measurements[chosen], budget.batch_size, drop), limits_of(budget, base.point)
+    )
     results = [
         TestResult(candidate=m.candidate, rows=m.rows, quality=m.quality, mistakes=m.mistakes)
         for m in measurements.values()
@@ -147,6 +150,8 @@ def judge_test(
     if problems:
         sentence = f"{verdict.sentence} But on test {'; '.join(problems)}: it is registered without alias."
         update |= {"exit_code": EXIT_TEST_OVER_BUDGET, "sentence": sentence}
+    if doubts:
+        update["notes"] = (*verdict.notes, f"On test {verdict.winner} may be outside the budget: {'; '.join(doubts)}.")
     return verdict.model_copy(update=update)
 
 
@@ -159,17 +164,20 @@ def _drop(uncompressed: Path, chosen: Path, task: str, config: EvaluateConfig) -
     return before.better_than(after)
 
 
-def _beyond_on_test(figures: Figures, limits: Sequence[Limit]) -> list[str]:
-    problems = []
+def _misses_on_test(figures: Figures, limits: Sequence[Limit]) -> tuple[list[str], list[str]]:
+    """The limits of quality that are missed surely, with the whole interval, and those missed with the point alone."""
+    surely, perhaps = [], []
     for limit in limits:
         interval = limit.of(figures) if limit.unit == "quality" else None
-        if isinstance(interval, Interval) and limit.wholly_beyond(interval):
-            side = "below" if limit.lower else "above"
-            problems.append(
-                f"its {limit.label} is {interval.point:.4f} ({interval.low:.4f} to {interval.high:.4f}), "
-                f"wholly {side} the limit of {limit.allowed:.4g}"
-            )
-    return problems
+        if not isinstance(interval, Interval) or limit.miss(figures, widening=0) is None:
+            continue
+        side = "below" if limit.lower else "above"
+        found = f"its {limit.label} is {interval.point:.4f} ({interval.low:.4f} to {interval.high:.4f})"
+        if limit.wholly_beyond(interval):
+            surely.append(f"{found}, wholly {side} the limit of {limit.allowed:.4g}")
+        else:
+            perhaps.append(f"{found}, {side} the limit of {limit.allowed:.4g}, though not surely")
+    return surely, perhaps
 
 
 def _doubts_about_training(evaluation: Evaluation) -> tuple[str, ...]:

@@ -376,6 +376,17 @@ def test_quality_on_test_that_is_surely_too_low_ends_with_4(tested: Tested) -> N
     assert "its quality is 0.8500 (0.8300 to 0.8700), wholly below the limit of 0.94" in verdict.sentence
 
 
+def test_quality_on_test_that_is_too_low_by_its_point_alone_is_noted(tested: Tested) -> None:
+    budget, config = BudgetConfig(min_quality=0.86), EvaluateConfig(bootstrap=300)
+    chosen = select_candidate(evaluation(measurement("int8", size_bytes=50_000)), budget, task=TASK)
+    verdict = judge_test(chosen, tested(0.1), budget, task=TASK, config=config, reads=1)
+    assert verdict.exit_code == 0
+    assert verdict.notes[-1] == (
+        "On test int8 may be outside the budget: its quality is 0.8500 (0.8300 to 0.8700), below the limit of 0.86, "
+        "though not surely."
+    )
+
+
 def test_any_metric_on_test_that_is_surely_beyond_its_limit_ends_with_4(tested: Tested) -> None:
     budget, config = BudgetConfig(metrics={"accuracy": {"max": 0.8, "min": 0.1}}), EvaluateConfig(bootstrap=300)
     chosen = select_candidate(evaluation(), BudgetConfig(), task=TASK)
