@@ -34,6 +34,16 @@ test-cluster-full: install  ## the same, each promise on both kinds of training 
 test-cluster-node: install  ## what harms the node and its storage: only on a cluster that is thrown away
 	$(PYTEST) -m cluster_node tests/cluster
 
+test-lowest: install  ## the fast tests on the lowest versions that pyproject.toml allows, torch apart: its wheel is pinned
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet 'uv>=0.9'
+	grep '^torch==' constraints.txt > .venv-lowest/pinned.txt
+	.venv-lowest/bin/uv pip compile --quiet --resolution lowest-direct --extra all --extra dev \
+		--constraint .venv-lowest/pinned.txt pyproject.toml -o .venv-lowest/requirements.txt
+	.venv-lowest/bin/python -m pip install --quiet -r .venv-lowest/requirements.txt
+	.venv-lowest/bin/python -m pip install --quiet --no-deps -e .
+	.venv-lowest/bin/python -m pytest -q -m "not slow and not fault and not attack and not browser and $(APART)"
+
 check: install  ## what each commit has to pass: style, types, layers, the fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -72,6 +82,6 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 clean:  ## remove what was built; results in .windlass/ stay
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache bench-results
+	rm -rf $(VENV) .venv-lowest .mypy_cache .ruff_cache .pytest_cache bench-results
 
-.PHONY: help run test test-faults test-images test-cluster test-cluster-full test-cluster-node check format bench generate constraints requirements images install clean
+.PHONY: help run test test-faults test-images test-cluster test-cluster-full test-cluster-node test-lowest check format bench generate constraints requirements images install clean
