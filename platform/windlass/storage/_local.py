@@ -148,7 +148,7 @@ class LocalStore:
     def delete_document(self, name: str) -> None:
         (self.root / check_name(name)).unlink(missing_ok=True)
 
-    def remove(self, reference: Reference) -> None:
+    def remove(self, reference: Reference, head: str = MANIFEST_NAME) -> None:  # noqa: ARG002 - all goes at once
         directory = Path(reference.uri).resolve()
         if not directory.is_relative_to(self.root) or directory == self.root:
             raise NotPublishedHereError(reference.uri, self.uri)

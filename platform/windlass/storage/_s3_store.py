@@ -132,11 +132,11 @@ class S3Store:
     def delete_document(self, name: str) -> None:
         self._requests.delete(self.prefix + name)
 
-    def remove(self, reference: Reference) -> None:
+    def remove(self, reference: Reference, head: str = MANIFEST_NAME) -> None:
         if not reference.uri.startswith(f"{self.uri}/"):
             raise NotPublishedHereError(reference.uri, self.uri)
         name = check_name(reference.uri.removeprefix(f"{self.uri}/"))
-        self._requests.delete(f"{self.prefix}{name}/{MANIFEST_NAME}")
+        self._requests.delete(f"{self.prefix}{name}/{head}")
         self._clear(f"{self.prefix}{name}/", keep="")
         shutil.rmtree(self.local / "cache" / reference.digest, ignore_errors=True)
 

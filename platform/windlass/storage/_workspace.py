@@ -50,7 +50,7 @@ class Store(Protocol):
     def read_document(self, name: str) -> bytes | None: ...
     def list_documents(self, prefix: str) -> list[str]: ...
     def delete_document(self, name: str) -> None: ...
-    def remove(self, reference: Reference) -> None: ...
+    def remove(self, reference: Reference, head: str = MANIFEST_NAME) -> None: ...
 
 
 class Workspace:
@@ -221,6 +221,5 @@ class Workspace:
             if not free or any(file.modified_s > since_s for file in self._store.list_files(f"{name}/")):
                 return False
             reference = self._store.find(name) or Reference(uri=f"{self.uri}/{name}", digest="unpublished")
-            self._store.delete_document(f"{name}/{head}")
-            self._store.remove(reference)
+            self._store.remove(reference, head)
         return True
