@@ -16,8 +16,9 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
-    """No tracking server of the user's, nor one that MLflow left in the environment in an earlier test.
+    """No tracking of the user's, nor what MLflow left in the environment in an earlier test.
 
     A hook and not a fixture: a fixture of a module is set up before every fixture of a function, and starts processes.
     """
-    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "WINDLASS_ARTIFACT_ROOTS"):
+        os.environ.pop(name, None)

@@ -25,7 +25,6 @@ from windlass.variants.engines import load_engine
 
 pytestmark = [
     pytest.mark.attack,
-    pytest.mark.usefixtures("no_tracking_of_the_developer"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
 ]
 

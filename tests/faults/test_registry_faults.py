@@ -17,7 +17,6 @@ from windlass.registry.tracking import connect
 pytestmark = [
     pytest.mark.fault,
     pytest.mark.slow,
-    pytest.mark.usefixtures("no_tracking_of_the_developer"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
 ]
 

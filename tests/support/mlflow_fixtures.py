@@ -18,12 +18,6 @@ def support() -> ModuleType:
     return registry_support
 
 
-@pytest.fixture
-def no_tracking_of_the_developer(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "WINDLASS_ARTIFACT_ROOTS"):
-        monkeypatch.delenv(name, raising=False)
-
-
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with its tables and nothing in them; making one takes seconds."""

@@ -17,7 +17,6 @@ from windlass_cli.main import app
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
-    pytest.mark.usefixtures("no_tracking_of_the_developer"),
 ]
 
 PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "family.md").read_text(encoding="utf-8")

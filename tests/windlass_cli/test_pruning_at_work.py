@@ -22,7 +22,6 @@ from windlass.storage import Workspace
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.fault,
-    pytest.mark.usefixtures("no_tracking_of_the_developer"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
 ]
 

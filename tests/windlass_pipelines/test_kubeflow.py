@@ -46,7 +46,7 @@ Begin = Callable[..., KubeflowRun]
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[KubeflowServer]:
-    for name in ("WINDLASS_KFP_TOKEN", "KF_PIPELINES_SA_TOKEN_PATH", "MLFLOW_TRACKING_URI"):
+    for name in ("WINDLASS_KFP_TOKEN", "KF_PIPELINES_SA_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
     with kubeflow_api.running_server() as running:
         running.objects[PODS] = {"items": []}

@@ -31,7 +31,7 @@ SECRET = f"/api/v1/namespaces/{NAMESPACE}/secrets/database"
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[KubeflowServer]:
-    for name in ("WINDLASS_KFP_TOKEN", "KF_PIPELINES_SA_TOKEN_PATH", "MLFLOW_TRACKING_URI"):
+    for name in ("WINDLASS_KFP_TOKEN", "KF_PIPELINES_SA_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
     with kubeflow_api.running_server() as running:
         running.objects[f"/api/v1/namespaces/{NAMESPACE}/pods"] = {"items": []}

@@ -24,7 +24,6 @@ from windlass.storage import Reference, S3Settings, Workspace
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
-    pytest.mark.usefixtures("no_tracking_of_the_developer"),
 ]
 
 DAY_S = 86400.0

@@ -112,7 +112,6 @@ def trained(workspace: Workspace, run_id: str, url: str, directory: Path) -> Non
 def test_the_end_of_a_run_is_the_end_of_its_run_in_mlflow(
     workspace: Workspace, tmp_path: Path, server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.url)
     expected = {}
     for exit_code, ending in ((1, "FAILED"), (3, "FAILED"), (75, "KILLED"), (0, "FINISHED")):
