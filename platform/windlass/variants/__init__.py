@@ -2,10 +2,20 @@
 
 from windlass.variants._bundle import InvalidVariantError, open_variant
 from windlass.variants.signature import ColumnSpec, Signature, TensorSpec
-from windlass.variants.variant import GOLDEN_NAME, VARIANT_NAME, GoldenExamples, Origin, Variant
+from windlass.variants.variant import (
+    GOLDEN_NAME,
+    IN_FP32_NOTE,
+    SENSITIVITY_NOTE,
+    VARIANT_NAME,
+    GoldenExamples,
+    Origin,
+    Variant,
+)
 
 __all__ = [
     "GOLDEN_NAME",
+    "IN_FP32_NOTE",
+    "SENSITIVITY_NOTE",
     "VARIANT_NAME",
     "ColumnSpec",
     "GoldenExamples",

@@ -12,6 +12,10 @@ from windlass.variants.signature import Signature
 
 VARIANT_NAME = "variant.json"
 GOLDEN_NAME = "golden.json"
+SENSITIVITY_NOTE = "sensitivity/"
+"""Before a layer's name: how far the answers move if only that layer is quantized, as noise by signal."""
+IN_FP32_NOTE = "fp32/"
+"""Before the name of a layer that stayed in fp32; its value is 1."""
 
 
 class Origin(Section):
@@ -21,8 +25,8 @@ class Origin(Section):
     methods: tuple[str, ...]
     """Such as ("pruned-30", "int8"); empty for the uncompressed model."""
     notes: dict[str, float] = Field(default_factory=dict)
-    """What a method found out while it made the variant, by name: of `int8-mixed`, how far the answers move if only
-    that layer is quantized (`sensitivity/LAYER`) and which layers stayed in fp32 (`fp32/LAYER`: 1)."""
+    """What a method found out while it made the variant, by name: of `int8-mixed`, SENSITIVITY_NOTE and IN_FP32_NOTE
+    with the layer's name."""
 
 
 class Variant(Document):

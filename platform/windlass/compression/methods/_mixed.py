@@ -12,6 +12,7 @@ from windlass.compression.errors import NotApplicableError
 from windlass.compression.methods._quantizer import Layer, Ranges, find_ranges, layers, quantize
 from windlass.compression.methods.int8_mixed import Int8Mixed
 from windlass.compression.methods.method import Compressed
+from windlass.variants import IN_FP32_NOTE, SENSITIVITY_NOTE
 
 if TYPE_CHECKING:
     import onnx
@@ -61,8 +62,8 @@ def quantize_mixed(core: onnx.ModelProto, batches: Sequence[Array]) -> Compresse
         raise NotApplicableError(
             Int8Mixed.form, f"{len(kept)} of {len(order)} layers, with most of the weights, would have to stay in fp32"
         )
-    notes = {f"sensitivity/{layer.name}": float(f"{sensitivity[layer.name]:.3g}") for layer in candidates}
-    notes |= {f"fp32/{layer.name}": 1.0 for layer in kept}
+    notes = {f"{SENSITIVITY_NOTE}{layer.name}": float(f"{sensitivity[layer.name]:.3g}") for layer in candidates}
+    notes |= {f"{IN_FP32_NOTE}{layer.name}": 1.0 for layer in kept}
     return Compressed(scan.quantized(kept), notes)
 
 

@@ -13,13 +13,11 @@ from windlass.evaluation.documents import Comparison, Evaluation, Measurement, T
 from windlass.evaluation.report.examples import shown_split
 from windlass.storage import Reference
 from windlass.tasks import get_task
+from windlass.variants import IN_FP32_NOTE, SENSITIVITY_NOTE
 
 if TYPE_CHECKING:
     from windlass.compression.documents import Candidate, Candidates
     from windlass.training.documents import TrainingSummary
-
-_SENSITIVITY = "sensitivity/"
-"""Of a layer, in `Origin.notes`."""
 
 
 @dataclass(frozen=True)
@@ -91,11 +89,12 @@ class Facts:
         """
         made = self.made(candidate)
         notes = made.notes if made else {}
-        found = [
-            (name.removeprefix(_SENSITIVITY), value, f"fp32/{name.removeprefix(_SENSITIVITY)}" in notes)
+        scanned = {
+            name.removeprefix(SENSITIVITY_NOTE): value
             for name, value in notes.items()
-            if name.startswith(_SENSITIVITY)
-        ]
+            if name.startswith(SENSITIVITY_NOTE)
+        }
+        found = [(layer, value, f"{IN_FP32_NOTE}{layer}" in notes) for layer, value in scanned.items()]
         return sorted(found, key=lambda layer: -layer[1])
 
     @property
