@@ -12,7 +12,20 @@ import typer
 from windlass.errors import InvalidInputError, WindlassError
 from windlass_cli.defaults import DEFAULT_PORT, DEFAULT_ROOT
 from windlass_cli.models_app import models_app
-from windlass_cli.options import AsJson, Context, Kfp, Namespace, Overrides, Place, Root, TrackingUri, examples
+from windlass_cli.options import (
+    AsJson,
+    Context,
+    Kfp,
+    ModelName,
+    ModelVersion,
+    Namespace,
+    Overrides,
+    Place,
+    RecipeFile,
+    Root,
+    TrackingUri,
+    examples,
+)
 from windlass_cli.runs_app import runs_app
 
 _EXIT_CODES = """
@@ -61,7 +74,7 @@ def init(
     )
 )
 def run(
-    recipe: Annotated[Path, typer.Argument(help="A recipe.")],
+    recipe: RecipeFile,
     overrides: Overrides = None,
     step: Annotated[
         str | None,
@@ -99,7 +112,7 @@ def run(
     )
 )
 def plan(
-    recipe: Annotated[Path, typer.Argument(help="A recipe.")],
+    recipe: RecipeFile,
     overrides: Overrides = None,
     root: Root = DEFAULT_ROOT,
     as_json: AsJson = False,
@@ -115,7 +128,7 @@ def plan(
 
 @app.command("try", epilog=examples("windlass try pipelines/recipes/digits.yaml"))
 def try_(
-    recipe: Annotated[Path, typer.Argument(help="A recipe.")],
+    recipe: RecipeFile,
     overrides: Overrides = None,
     root: Root = DEFAULT_ROOT,
 ) -> None:
@@ -148,7 +161,7 @@ def serve(
     )
 )
 def predict(
-    model: Annotated[str, typer.Argument(help="A registered model: NAME, NAME/VERSION or NAME@ALIAS.")],
+    model: ModelVersion,
     rows: Annotated[Path, typer.Argument(help="CSV, Parquet or JSON Lines, of any length.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="By its suffix: .parquet, .csv or .jsonl.")],
     force: Annotated[bool, typer.Option("--force", help="Overwrite the output if it exists.")] = False,
@@ -170,7 +183,7 @@ def predict(
     )
 )
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A registered model: NAME, NAME/VERSION or NAME@ALIAS.")],
+    model: ModelVersion,
     data: Annotated[str, typer.Option("--data", help="Labelled data, as a recipe's data.source names them.")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="A folder.", show_default="MODEL-VERSION-on-DATA")
@@ -209,7 +222,7 @@ def evaluate(
     )
 )
 def promote(
-    name: Annotated[str, typer.Argument(help="A registered model.")],
+    name: ModelName,
     candidate: Annotated[str, typer.Option(help="One of its family, as `windlass models family` lists it.")],
     version: Annotated[
         int | None, typer.Option(min=1, help="The version whose family is meant.", show_default="the champion")
@@ -233,7 +246,7 @@ def promote(
     )
 )
 def rollback(
-    name: Annotated[str, typer.Argument(help="A registered model.")],
+    name: ModelName,
     alias: Annotated[str, typer.Option(help="The alias that goes back.")] = "champion",
     to: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="A version.", show_default="what it named before")
@@ -286,9 +299,7 @@ def prune(
 
 
 @recipe_app.command("show", epilog=examples("windlass recipe show mine.yaml", "windlass recipe show mine.yaml --json"))
-def recipe_show(
-    recipe: Annotated[Path, typer.Argument(help="A recipe.")], overrides: Overrides = None, as_json: AsJson = False
-) -> None:
+def recipe_show(recipe: RecipeFile, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Show the resolved recipe: every default filled in, every file by its digest."""
     from windlass_cli.commands.recipe import show
 

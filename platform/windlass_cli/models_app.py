@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from windlass_cli.defaults import DEFAULT_ROOT
-from windlass_cli.options import AsJson, Root, TrackingUri, examples
+from windlass_cli.options import AsJson, ModelName, Root, TrackingUri, examples
 
 models_app = typer.Typer(invoke_without_command=True)
 
@@ -25,7 +25,7 @@ def models(
 
 @models_app.command("show", epilog=examples("windlass models show digits"))
 def models_show(
-    name: Annotated[str, typer.Argument(help="A registered model.")],
+    name: ModelName,
     root: Root = DEFAULT_ROOT,
     tracking_uri: TrackingUri = None,
     as_json: AsJson = False,
@@ -58,7 +58,7 @@ def models_family(
     "diff", epilog=examples("windlass models diff digits 3 4", "windlass models diff digits @champion @shadow --json")
 )
 def models_diff(
-    name: Annotated[str, typer.Argument(help="A registered model.")],
+    name: ModelName,
     a: Annotated[str, typer.Argument(metavar="A", help="A version by its number, or @ALIAS.")],
     b: Annotated[str, typer.Argument(metavar="B", help="The version to compare with it.")],
     root: Root = DEFAULT_ROOT,

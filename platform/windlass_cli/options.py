@@ -1,11 +1,16 @@
-"""Options that several commands have, each described once."""
+"""Options and arguments that several commands have, each described once."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+RecipeFile = Annotated[Path, typer.Argument(help="A recipe.")]
+ModelName = Annotated[str, typer.Argument(help="A registered model.")]
+ModelVersion = Annotated[str, typer.Argument(help="A registered model: NAME, NAME/VERSION or NAME@ALIAS.")]
+ClusterRunId = Annotated[str, typer.Argument(help="As `windlass run --on cluster` said it.")]
 Place = Literal["machine", "cluster"]
 Root = Annotated[
     str, typer.Option("--root", envvar="WINDLASS_ROOT", help="Where results live: a folder, or s3://bucket/prefix.")

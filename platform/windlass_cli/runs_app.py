@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from windlass_cli.defaults import DEFAULT_ROOT
-from windlass_cli.options import AsJson, Context, Kfp, Namespace, On, Root, examples
+from windlass_cli.options import AsJson, ClusterRunId, Context, Kfp, Namespace, On, Root, examples
 
 runs_app = typer.Typer(invoke_without_command=True)
 
@@ -68,7 +68,7 @@ def runs_show(
 
 @runs_app.command("attach", epilog=examples("windlass runs attach digits-20261123-101500-0a1b -n team-a"))
 def runs_attach(
-    run_id: Annotated[str, typer.Argument(help="As `windlass run --on cluster` said it.")],
+    run_id: ClusterRunId,
     kfp: Kfp = None,
     namespace: Namespace = None,
     context: Context = None,
@@ -85,7 +85,7 @@ def runs_attach(
 
 @runs_app.command("cancel", epilog=examples("windlass runs cancel digits-20261123-101500-0a1b -n team-a"))
 def runs_cancel(
-    run_id: Annotated[str, typer.Argument(help="As `windlass run --on cluster` said it.")],
+    run_id: ClusterRunId,
     kfp: Kfp = None,
     namespace: Namespace = None,
     context: Context = None,
