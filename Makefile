@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := platform components pipelines services tests
 PYTEST := $(BIN)/python -m pytest
+FAST := not slow and not fault and not attack and not browser
 APART := not images and not cluster and not cluster_node
 
 .DEFAULT_GOAL := help
@@ -42,7 +43,7 @@ test-lowest: install  ## the fast tests on the lowest versions that pyproject.to
 		--constraint .venv-lowest/pinned.txt pyproject.toml -o .venv-lowest/requirements.txt
 	.venv-lowest/bin/python -m pip install --quiet -r .venv-lowest/requirements.txt
 	.venv-lowest/bin/python -m pip install --quiet --no-deps -e .
-	.venv-lowest/bin/python -m pytest -q -m "not slow and not fault and not attack and not browser and $(APART)"
+	.venv-lowest/bin/python -m pytest -q -m "$(FAST) and $(APART)"
 
 check: install  ## what each commit has to pass: style, types, layers, the fast tests
 	$(BIN)/ruff format --check .
@@ -50,7 +51,7 @@ check: install  ## what each commit has to pass: style, types, layers, the fast 
 	$(BIN)/mypy platform/windlass platform/windlass_cli components/windlass_components \
 		pipelines/windlass_pipelines services/gateway/windlass_gateway
 	$(BIN)/lint-imports --no-logo
-	$(PYTEST) -q -m "not slow and not fault and not attack and not browser and $(APART)"
+	$(PYTEST) -q -m "$(FAST) and $(APART)"
 
 format: install  ## style, mended in place
 	$(BIN)/ruff check --fix .
