@@ -27,6 +27,7 @@ from windlass.training import CheckpointSpaceError, train
 from windlass.training.config import TrainConfig
 from windlass.training.documents import TRAINING_NAME, TrainingSummary
 from windlass.training.history import read_epochs
+from windlass.training.worker import PROCESS_NAME
 
 __all__ = ["s3_root"]  # a fixture
 
@@ -137,10 +138,9 @@ class Run:
 
 def _is_worker(process: psutil.Process) -> bool:
     try:
-        command = process.cmdline()
+        return process.name() == PROCESS_NAME
     except psutil.NoSuchProcess:
         return False
-    return "windlass.training.worker" in command and "windlass.training.agent" not in command
 
 
 def wait_until(reached: Callable[[], bool], seconds: float = 150) -> None:

@@ -24,6 +24,7 @@ from windlass.models.spec import ModelSpec
 from windlass.storage import Workspace
 from windlass.training.config import TrainConfig
 from windlass.training.documents import Learning, PodEnding, PodTrainRequest, Training, ending_name, request_name
+from windlass.training.worker import PROCESS_NAME
 
 KEY = "0123456789abcdef0123456789abcdef"
 
@@ -166,7 +167,6 @@ class PodRuns:
 
 def _is_worker(process: psutil.Process) -> bool:
     try:
-        command = process.cmdline()
+        return process.name() == PROCESS_NAME
     except psutil.NoSuchProcess:
         return False
-    return "windlass.training.worker" in command and "windlass.training.agent" not in command

@@ -80,10 +80,10 @@ def train(resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference, *,
     from windlass.training.place import find_place
 
     training = plan_training(resolved, workspace, dataset)
-    place = find_place(threads=threads_of(resolved), pods=_training_pods(resolved))
-    reference, cached = place.train(
-        training, workspace, watch=lambda work: _mirrored_metrics(resolved, workspace, run_id, work)
-    )
+    with find_place(threads=threads_of(resolved), pods=_training_pods(resolved)) as place:
+        reference, cached = place.train(
+            training, workspace, watch=lambda work: _mirrored_metrics(resolved, workspace, run_id, work)
+        )
     summary = summarize_model(workspace.fetch(reference))
     return StepResult(step="train", key=training.key, reference=reference, cached=cached, summary=summary)
 
@@ -136,15 +136,16 @@ def compress(resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference,
     )
 
     def make(output: Path) -> None:
-        tree = Tree(
-            trunk,
-            recipe.compress,
-            workspace=workspace,
-            place=find_place(threads=threads_of(resolved), pods=_training_pods(resolved)),
-            key=step_key,
-            threads=threads_of(resolved),
-        )
-        make_candidates(tree, recipe.compress).write(output / CANDIDATES_NAME)
+        with find_place(threads=threads_of(resolved), pods=_training_pods(resolved)) as place:
+            tree = Tree(
+                trunk,
+                recipe.compress,
+                workspace=workspace,
+                place=place,
+                key=step_key,
+                threads=threads_of(resolved),
+            )
+            make_candidates(tree, recipe.compress).write(output / CANDIDATES_NAME)
 
     return _publish("compress", key, workspace, make, summarize_candidates)
 

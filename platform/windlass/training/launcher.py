@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 from windlass import progress
@@ -17,9 +18,11 @@ from windlass.training.config import TrainConfig
 from windlass.training.documents import MODULE_DIRECTORY, EpochRecord, Learning, TrainRequest
 from windlass.training.errors import WorkerKilledError, WorkerLostError
 from windlass.training.history import read_epochs
-from windlass.training.torchrun import run_torchrun
+from windlass.training.torchrun import Torchrun
 
 MOST_RESTARTS = 3
+_ALONE = ("--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "--local-addr", "127.0.0.1")
+"""What `torchrun --standalone` means."""
 
 
 def train(
@@ -36,6 +39,7 @@ def train(
     start: Path | None = None,
     teacher: Path | None = None,
     on_metrics: Callable[[EpochRecord], None] | None = None,
+    torchrun: Torchrun | None = None,
 ) -> None:
     """Train a model with `config.num_workers` workers of this machine, from the newest checkpoint on if there is one.
 
@@ -48,6 +52,7 @@ def train(
         learning: from what, if not from fresh weights and labels alone.
         start, teacher: directories of the models that `learning` names.
         on_metrics: called for each epoch, also for those that an earlier run did.
+        torchrun: kept for the next training; one for this training alone if None.
 
     Raises:
         TrainingInterruptedError: SIGTERM or Ctrl-C; a checkpoint is saved.
@@ -71,7 +76,8 @@ def train(
             control=Path(control),
             launcher_pid=os.getpid(),
         )
-        _Launch(request, threads, on_metrics).run()
+        with nullcontext(torchrun) if torchrun else Torchrun() as kept:
+            _Launch(request, threads, on_metrics).run(kept)
 
 
 def put_module(module_path: Path | None, control: Path) -> None:
@@ -100,12 +106,12 @@ class _Launch:
         self.request, self.threads, self.on_metrics = request, threads, on_metrics
         self.told_epochs = 0
 
-    def run(self) -> None:
+    def run(self, torchrun: Torchrun) -> None:
         """Start, and start again from the newest checkpoint when a worker was killed."""
         num_workers = self.request.config.num_workers
-        arguments = ["--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", str(num_workers)]
+        arguments = [*_ALONE, "--nproc-per-node", str(num_workers)]
         for restarts in range(MOST_RESTARTS + 1):
-            ending = run_torchrun(
+            ending = torchrun.run(
                 self.request, arguments=arguments, environment=self._environment(), each_moment=self._tell_metrics
             )
             if ending.finished:

@@ -1,7 +1,7 @@
 """Where a step trains, behind one interface: with torchrun on this machine, or as a job of the cluster.
 
-place = find_place(threads=4, pods=TrainingPods(...))
-reference, was_there = place.train(Training(...), workspace, watch)
+with find_place(threads=4, pods=TrainingPods(...)) as place:
+    reference, was_there = place.train(Training(...), workspace, watch)
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -19,6 +19,7 @@ from windlass.cluster.settings import ClusterSettings
 from windlass.storage import Reference, Workspace
 from windlass.training.documents import Training
 from windlass.training.launcher import find_module, train
+from windlass.training.torchrun import Torchrun
 
 if TYPE_CHECKING:
     from windlass.cluster.jobs import Owner
@@ -50,10 +51,11 @@ class Place(Protocol):
 
 @dataclass(frozen=True)
 class ThisMachine:
-    """torchrun on this machine."""
+    """torchrun on this machine, one for all trainings of a step."""
 
     threads: int
     """Divided among the workers."""
+    torchrun: Torchrun
 
     def train(self, training: Training, workspace: Workspace, watch: Watch) -> tuple[Reference, bool]:
         module, spec, learning = training.module, training.spec, training.learning
@@ -73,6 +75,7 @@ class ThisMachine:
                     learning=learning,
                     start=workspace.fetch(learning.start) if learning.start else None,
                     teacher=workspace.fetch(learning.teacher) if learning.teacher else None,
+                    torchrun=self.torchrun,
                 )
 
         return workspace.once("train", training.key, make)
@@ -107,7 +110,8 @@ class InCluster:
         return reference, False
 
 
-def find_place(*, threads: int, pods: TrainingPods) -> Place:
+@contextmanager
+def find_place(*, threads: int, pods: TrainingPods) -> Iterator[Place]:
     """In a pod of a run, the cluster of that run; this machine elsewhere.
 
     Raises:
@@ -116,7 +120,9 @@ def find_place(*, threads: int, pods: TrainingPods) -> Place:
     """
     settings = ClusterSettings.from_environment()
     if settings is None:
-        return ThisMachine(threads)
+        with Torchrun() as torchrun:
+            yield ThisMachine(threads, torchrun)
+        return
     from kubernetes import client, config
 
     from windlass.cluster.launcher import Launcher, find_owner
@@ -126,4 +132,4 @@ def find_place(*, threads: int, pods: TrainingPods) -> Place:
     launcher = Launcher(api, kind=settings.training_kind, runtime=settings.training_runtime)
     # A pod's host name is its own name, cut off at 63 characters; Kubeflow Pipelines says the whole.
     pod_name = os.environ.get("KFP_POD_NAME") or socket.gethostname()
-    return InCluster(settings, pods, find_owner(api, settings.namespace, pod_name), launcher)
+    yield InCluster(settings, pods, find_owner(api, settings.namespace, pod_name), launcher)

@@ -28,7 +28,7 @@ from windlass.training.errors import TrainingInterruptedError, WorkerKilledError
 from windlass.training.launcher import find_module, put_module
 from windlass.training.relay import EventsPrinter, print_ending
 from windlass.training.reports import describe_error
-from windlass.training.torchrun import Ending, run_torchrun
+from windlass.training.torchrun import Ending, Torchrun
 
 EXIT_LOST = 129
 """As after SIGHUP, the line was cut: a pod that misses another one."""
@@ -90,13 +90,14 @@ class Pod:
             request = self._request(job, Path(control))
             printer = EventsPrinter(Path(control) / "events.jsonl")
             events = {EVENTS_VARIABLE: str(printer.path)} if self.number == 0 else {}
-            return run_torchrun(
-                request,
-                arguments=["--nproc-per-node", str(job.workers_per_pod)],
-                first_rank=self.number * job.workers_per_pod,
-                environment={"OMP_NUM_THREADS": str(job.threads), **events},
-                each_moment=printer,
-            )
+            with Torchrun() as torchrun:
+                return torchrun.run(
+                    request,
+                    arguments=["--nproc-per-node", str(job.workers_per_pod)],
+                    first_rank=self.number * job.workers_per_pod,
+                    environment={"OMP_NUM_THREADS": str(job.threads), **events},
+                    each_moment=printer,
+                )
 
     def _request(self, job: PodTrainRequest, control: Path) -> TrainRequest:
         training, learning = job.training, job.training.learning

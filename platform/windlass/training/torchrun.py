@@ -1,4 +1,4 @@
-"""One start of torchrun on this machine, from the request until what its workers and it left behind."""
+"""torchrun on this machine: a request is handed to it, and what its workers and it left behind is read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
+from typing import Self
 
 from windlass.errors import WindlassError
 from windlass.training.documents import (
@@ -91,43 +92,87 @@ class Ending:
         return TrainingFailedError(failure.rank, failure.cause or f"exit code {failure.exit_code}", failure.traceback)
 
 
-def run_torchrun(
-    request: TrainRequest,
-    *,
-    arguments: Sequence[str],
-    environment: Mapping[str, str],
-    each_moment: Callable[[], None],
-    first_rank: int = 0,
-) -> Ending:
-    """Start the workers of a request and wait for their end; `each_moment` is called five times a second.
+class Torchrun:
+    """torchrun, kept from one training to the next: `with Torchrun() as torchrun: torchrun.run(request, …)`.
 
-    SIGTERM and Ctrl-C of this process ask the workers to save and end.
-
-    Args:
-        first_rank: of the workers of this machine, by which a torchrun is named that ends without its workers' word.
+    Each training has processes of its own. After one that did not finish, torchrun is started anew.
     """
-    control = request.control
-    request.write(control / REQUEST_NAME)
-    for name in (STATUS_NAME, FAILURES_NAME):
-        (control / name).unlink(missing_ok=True)
-    command = [sys.executable, "-m", "windlass.training.agent", str(control / FAILURES_NAME), *arguments]
-    command += ["--max-restarts", "0", "--log-dir", str(control / "logs")]
-    command += ["--module", "windlass.training.worker", str(control / REQUEST_NAME)]
-    ooms_before = _count_ooms()
-    # In a session of its own: Ctrl-C reaches this process only, which passes it on once.
-    process = subprocess.Popen(
-        command, env={**os.environ, "LOGLEVEL": "CRITICAL", **environment}, start_new_session=True
-    )
-    with _signals_passed_to(process) as asked:
-        exit_code = _wait(process, each_moment)
-    status_path, failures_path = control / STATUS_NAME, control / FAILURES_NAME
-    failures = Failures.read(failures_path) if failures_path.exists() else None
-    return Ending(
-        status=Status.read(status_path) if status_path.exists() else None,
-        failure=_root_cause(failures, exit_code, first_rank),
-        asked=asked.is_set(),
-        out_of_memory=_count_ooms() > ooms_before,
-    )
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started_as: tuple[list[str], dict[str, str]] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None and self._process is not None:
+            self._process.terminate()
+        self._end()
+
+    def run(
+        self,
+        request: TrainRequest,
+        *,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        each_moment: Callable[[], None],
+        first_rank: int = 0,
+    ) -> Ending:
+        """Have a request carried out and wait for the end; `each_moment` is called five times a second.
+
+        SIGTERM and Ctrl-C of this process ask the workers to save and end.
+
+        Args:
+            arguments, environment: of torchrun; it is started anew where they are others than before.
+            first_rank: of the workers of this machine, by which a torchrun is named that ends without their word.
+        """
+        control = request.control
+        request.write(control / REQUEST_NAME)
+        for name in (STATUS_NAME, FAILURES_NAME):
+            (control / name).unlink(missing_ok=True)
+        ooms_before = _count_ooms()
+        process = self._running([*arguments], {**environment})
+        with _signals_passed_to(process) as asked:
+            _hand_over(process, control)
+            exit_code = _wait(process, control / FAILURES_NAME, each_moment)
+        status_path, failures_path = control / STATUS_NAME, control / FAILURES_NAME
+        failures = Failures.read(failures_path) if failures_path.exists() else None
+        ending = Ending(
+            status=Status.read(status_path) if status_path.exists() else None,
+            failure=_root_cause(failures, exit_code, first_rank),
+            asked=asked.is_set(),
+            out_of_memory=_count_ooms() > ooms_before,
+        )
+        if not ending.finished:
+            self._end()
+        return ending
+
+    def _running(self, arguments: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+        if self._process is not None and (
+            self._process.poll() is not None or self._started_as != (arguments, environment)
+        ):
+            self._end()
+        if self._process is None:
+            # In a session of its own: Ctrl-C reaches this process only, which passes it on once.
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "windlass.training.agent", *arguments],
+                stdin=subprocess.PIPE,
+                env={**os.environ, "LOGLEVEL": "CRITICAL", **environment},
+                start_new_session=True,
+            )
+            self._started_as = arguments, environment
+        return self._process
+
+    def _end(self) -> None:
+        if self._process is None:
+            return
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+        self._process = None
 
 
 def is_loss(cause: str) -> bool:
@@ -135,15 +180,21 @@ def is_loss(cause: str) -> bool:
     return any(text in cause for text in _LOSS_CAUSES)
 
 
-def _wait(process: subprocess.Popen[bytes], each_moment: Callable[[], None]) -> int:
-    while True:
-        try:
+def _hand_over(process: subprocess.Popen[bytes], control: Path) -> None:
+    assert process.stdin is not None
+    with suppress(BrokenPipeError):  # it is gone; `_wait` says how
+        process.stdin.write(f"{control}\n".encode())
+        process.stdin.flush()
+
+
+def _wait(process: subprocess.Popen[bytes], ended: Path, each_moment: Callable[[], None]) -> int:
+    """Until the training has ended, or torchrun itself, whose exit code is returned."""
+    exit_code: int | None = None
+    while exit_code is None and not ended.exists():
+        with suppress(subprocess.TimeoutExpired):
             exit_code = process.wait(_POLL_S)
-        except subprocess.TimeoutExpired:
-            each_moment()
-            continue
         each_moment()
-        return exit_code
+    return exit_code or 0
 
 
 @contextmanager
@@ -169,7 +220,7 @@ def _signals_passed_to(process: subprocess.Popen[bytes]) -> Iterator[threading.E
 
 def _root_cause(failures: Failures | None, exit_code: int, first_rank: int) -> WorkerFailure:
     """The worker that was killed, or failed by itself: the others then fail because they miss it."""
-    if failures is None:
+    if failures is None or not failures.workers:
         return WorkerFailure(rank=first_rank, exit_code=exit_code, cause=f"torchrun ended with code {exit_code}")
     killed = [worker for worker in failures.workers if worker.exit_code < 0]
     first = [worker for worker in failures.workers if not is_loss(worker.cause)]

@@ -1,8 +1,9 @@
-"""One worker of a training run, started by torchrun: `python -m windlass.training.worker REQUEST.json`."""
+"""One worker of a training run, in a process of its own that `windlass.training.agent` starts."""
 
 from __future__ import annotations
 
 import fcntl
+import multiprocessing
 import os
 import shutil
 import signal
@@ -15,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed.elastic.multiprocessing.errors import record
 from torch.optim import Optimizer
 
 from windlass import models
@@ -51,19 +51,25 @@ from windlass.training.trainer import Callback, Parts, Trainer
 from windlass.training.validation import Validation
 from windlass.training.workers import Workers
 
+PROCESS_NAME = "windlass-worker"
+"""15 letters, as many as Linux keeps."""
+
 
 class StopRequest:
     """Whether this worker should save and end: it got SIGTERM, or nobody waits for its result any more."""
 
     def __init__(self, launcher_pid: int | None) -> None:
-        self.launcher_pid, self.parent_pid = launcher_pid, os.getppid()
+        self.launcher_pid, self.agent = launcher_pid, multiprocessing.parent_process()
         self.signalled = False
         signal.signal(signal.SIGTERM, self._on_signal)
         # Ctrl-C reaches the launcher, which asks all workers at once.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def __call__(self) -> bool:
-        return self.signalled or os.getppid() != self.parent_pid or not self._launcher_lives()
+        return self.signalled or not self._agent_lives() or not self._launcher_lives()
+
+    def _agent_lives(self) -> bool:
+        return self.agent is None or self.agent.is_alive()
 
     def _launcher_lives(self) -> bool:
         if self.launcher_pid is None:
@@ -274,9 +280,10 @@ def preprocessing(description: DatasetDescription) -> nn.Module:
     return nn.Identity()
 
 
-@record
-def main() -> None:
-    request = TrainRequest.read(Path(sys.argv[1]))
+def main(path: Path) -> None:
+    """Take part in the training of this request, and leave word of how it ended."""
+    _name_process()
+    request = TrainRequest.read(path)
     stop = StopRequest(request.launcher_pid)
     try:
         workers = Workers.join(request.config.precision)
@@ -299,8 +306,16 @@ def main() -> None:
     _leave_word(request.control, report)
     if report.state == "finished":
         distributed.destroy_process_group()
+        # torchrun keeps this process until it has seen all of them finish.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     else:
         sys.exit(EXIT_INTERRUPTED if report.state == "interrupted" else 1)
+
+
+def _name_process() -> None:
+    """For `ps` and `top`: the command line is that of the server which this process was forked from."""
+    if sys.platform == "linux":
+        Path("/proc/self/comm").write_text(PROCESS_NAME, encoding="ascii")
 
 
 def _failed(error: WindlassError) -> Status:
@@ -312,7 +327,3 @@ def _leave_word(control: Path, status: Status) -> None:
     temporary = control / f"{STATUS_NAME}.{os.getpid()}"
     status.write(temporary)
     temporary.replace(control / STATUS_NAME)
-
-
-if __name__ == "__main__":
-    main()

@@ -41,8 +41,8 @@ def kill_worker(training: Any, pod: str) -> None:
     name = next(each.metadata.name for each in training.pods() if each.metadata.name.endswith(pod))
     script = """if True:
         import os, pathlib, signal
-        for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
-            if b"windlass.training.worker" in path.read_bytes().split(b"\\0")[:4]:
+        for path in pathlib.Path("/proc").glob("[0-9]*/comm"):
+            if path.read_text().strip() == "windlass-worker":
                 os.kill(int(path.parent.name), signal.SIGKILL)
     """
     command = ["kubectl", "-n", training.cluster.settings.namespace, "exec", name, "--", "python", "-c", script]

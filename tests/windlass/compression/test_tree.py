@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +18,13 @@ from windlass.recipe.keys import step_key
 from windlass.storage import Workspace
 from windlass.training.config import TrainConfig
 from windlass.training.place import ThisMachine
+from windlass.training.torchrun import Torchrun
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def tree(images_bundle: Path, make_model: Callable[..., Path], tmp_path: Path) -> Tree:
+def tree(images_bundle: Path, make_model: Callable[..., Path], tmp_path: Path) -> Iterator[Tree]:
     """Over a CNN that was never trained, three epochs of fine-tuning."""
     model = make_model("image-classification", images_bundle, "cnn")
     workspace = Workspace(tmp_path / "root")
@@ -34,14 +35,15 @@ def tree(images_bundle: Path, make_model: Callable[..., Path], tmp_path: Path) -
         dataset=workspace.publish("steps/prepare/images", images_bundle),
         task="image-classification",
     )
-    return Tree(
-        trunk,
-        CompressConfig(),
-        workspace=workspace,
-        place=ThisMachine(1),
-        key=step_key,
-        threads=1,
-    )
+    with Torchrun() as torchrun:
+        yield Tree(
+            trunk,
+            CompressConfig(),
+            workspace=workspace,
+            place=ThisMachine(1, torchrun),
+            key=step_key,
+            threads=1,
+        )
 
 
 def served(tree: Tree, name: str) -> onnx.ModelProto:

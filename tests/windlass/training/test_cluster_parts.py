@@ -200,7 +200,8 @@ def test_a_training_that_took_too_long_says_what_its_pods_had_to_start_again_for
 
 def test_a_step_trains_on_this_machine_unless_it_runs_in_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(SETTINGS_VARIABLE, raising=False)
-    assert find_place(threads=3, pods=TrainingPods()) == ThisMachine(3)
+    with find_place(threads=3, pods=TrainingPods()) as place:
+        assert isinstance(place, ThisMachine)
 
 
 def test_what_is_published_already_starts_no_job(tmp_path: Path) -> None:
