@@ -55,6 +55,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdou
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe; repeatable.")
 ]
+OnDevice = Annotated[
+    Literal["cpu", "cuda"], typer.Option("--device", help="What the model runs on; cuda needs onnxruntime-gpu.")
+]
 TrackingUri = Annotated[
     str | None,
     typer.Option(envvar="MLFLOW_TRACKING_URI", help="MLflow server.", show_default="a SQLite file in the root"),
@@ -311,13 +314,17 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = DEFAULT_PORT,
     workers: Annotated[int, typer.Option(min=1, help="Processes that answer requests.")] = 1,
+    device: OnDevice = "cpu",
     root: Root = DEFAULT_ROOT,
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Serve models over HTTP, following their aliases; Ctrl-C drains and stops."""
     from windlass_cli.commands.serve import serve_models
 
-    raise typer.Exit(serve_models(models, host=host, port=port, workers=workers, root=root, tracking_uri=tracking_uri))
+    code = serve_models(
+        models, host=host, port=port, workers=workers, device=device, root=root, tracking_uri=tracking_uri
+    )
+    raise typer.Exit(code)
 
 
 @app.command(
@@ -332,6 +339,7 @@ def predict(
     rows: Annotated[Path, typer.Argument(help="CSV, Parquet or JSON Lines, of any length.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="By its suffix: .parquet, .csv or .jsonl.")],
     force: Annotated[bool, typer.Option("--force", help="Overwrite the output if it exists.")] = False,
+    device: OnDevice = "cpu",
     root: Root = DEFAULT_ROOT,
     tracking_uri: TrackingUri = None,
     as_json: AsJson = False,
@@ -339,7 +347,7 @@ def predict(
     """Score every row of a file with a model version, in flat memory."""
     from windlass_cli.commands.predict import predict_file
 
-    predict_file(model, rows, output, force=force, root=root, tracking_uri=tracking_uri, as_json=as_json)
+    predict_file(model, rows, output, force=force, device=device, root=root, tracking_uri=tracking_uri, as_json=as_json)
 
 
 @app.command(
@@ -359,6 +367,7 @@ def evaluate(
         Literal["refuse", "drop"], typer.Option(help="What to do with rows that do not parse.")
     ] = "refuse",
     threads: Annotated[int, typer.Option(min=1, help="Of the engine.")] = 1,
+    device: OnDevice = "cpu",
     root: Root = DEFAULT_ROOT,
     tracking_uri: TrackingUri = None,
     as_json: AsJson = False,
@@ -374,7 +383,7 @@ def evaluate(
         output=output,
         bad_rows=bad_rows,
         config=EvaluateConfig(),
-        serve=ServeConfig(threads=threads),
+        serve=ServeConfig(threads=threads, device=device),
         root=root,
         tracking_uri=tracking_uri,
         as_json=as_json,

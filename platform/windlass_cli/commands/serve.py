@@ -6,12 +6,15 @@ import sys
 
 from windlass.registry.names import parse_spec
 from windlass.storage import Workspace
+from windlass.variants.engines import Device
 from windlass_cli.open_registry import registry_uri
 from windlass_gateway import GatewayConfig
 from windlass_gateway import serve as serve_gateway
 
 
-def serve_models(models: list[str], *, host: str, port: int, workers: int, root: str, tracking_uri: str | None) -> int:
+def serve_models(
+    models: list[str], *, host: str, port: int, workers: int, device: Device, root: str, tracking_uri: str | None
+) -> int:
     """Serve until SIGTERM or Ctrl-C; open requests end first.
 
     Returns:
@@ -19,6 +22,7 @@ def serve_models(models: list[str], *, host: str, port: int, workers: int, root:
 
     Raises:
         InvalidModelNameError, InvalidVersionError: what is asked for cannot be a model.
+        DeviceUnavailableError: this machine does not run models on the device.
         NothingRegisteredError, NothingToServeError: nothing of it is registered. A registry that does not answer is
             waited for.
     """
@@ -31,6 +35,7 @@ def serve_models(models: list[str], *, host: str, port: int, workers: int, root:
         host=host,
         port=port,
         workers=workers,
+        device=device,
     )
     print(_hint(names[0], host, port), file=sys.stderr)
     return serve_gateway(config, wanted=models)

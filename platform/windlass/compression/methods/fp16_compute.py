@@ -51,9 +51,19 @@ def _in_halves(core: onnx.ModelProto, in_floats: Sequence[str]) -> onnx.ModelPro
     copied = onnx.ModelProto()
     copied.CopyFrom(core)
     halved = ONNXModel(convert_float_to_float16(copied, keep_io_types=True, node_block_list=list(in_floats)))
+    _keep_answers(halved.model.graph)
     halved.topological_sort()  # it appends its casts
     model: onnx.ModelProto = halved.model
     return model
+
+
+def _keep_answers(graph: onnx.GraphProto) -> None:
+    """Take out the casts to float16 and back that the converter puts between what stays float32 and the output."""
+    makers = {name: node for node in graph.node for name in node.output}
+    last = makers[graph.output[0].name]
+    while (before := makers[last.input[0]]).op_type == "Cast":
+        last.input[0] = before.input[0]
+        graph.node.remove(before)
 
 
 def _after_layers(core: onnx.ModelProto) -> list[str]:

@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from windlass.errors import WindlassError
-from windlass.variants.engines._devices import Device, DeviceUnavailableError, check_build, check_device
+from windlass.variants.engines._devices import (
+    SESSION_CONFIG,
+    Device,
+    DeviceUnavailableError,
+    check_build,
+    check_device,
+)
 from windlass.variants.signature import Signature
 from windlass.variants.variant import Variant
 
@@ -17,6 +23,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 __all__ = [
+    "SESSION_CONFIG",
     "Device",
     "DeviceUnavailableError",
     "Engine",

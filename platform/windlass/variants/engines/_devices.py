@@ -23,6 +23,12 @@ CUDA_OPTIONS = {
     # The default doubles its memory each time it needs more; workers and versions share one GPU.
     "arena_extend_strategy": "kSameAsRequested",
 }
+SESSION_CONFIG = {
+    # At its highest level ONNX Runtime brings weights in fp16 back to fp32 on the CPU, and crashes over some graphs
+    # (1.32: a transposed input of a product; microsoft/onnxruntime#26717 for others).
+    "optimization.disable_specified_optimizers": "FuseFp16InitializerToFp32NodeTransformer",
+}
+"""What every session of ONNX Runtime that loads our models has to be given."""
 _INSTALL = "pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu[cuda,cudnn]'"
 _PROBE = (
     b"\x08\x08\x12\x00:;\n\x10\n\x01x\x12\x01y\x22\x08Identity\x12\x05probe"

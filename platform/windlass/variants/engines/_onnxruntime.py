@@ -13,7 +13,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 from windlass.variants._bundle import InvalidVariantError
 from windlass.variants._onnx_safety import read_onnx
 from windlass.variants.engines import PredictionError
-from windlass.variants.engines._devices import Device, open_session
+from windlass.variants.engines._devices import SESSION_CONFIG, Device, open_session
 from windlass.variants.signature import Signature, TensorSpec
 from windlass.variants.variant import Variant
 
@@ -82,6 +82,8 @@ def _options(threads: int, workers: int) -> onnxruntime.SessionOptions:
     options.use_deterministic_compute = True
     options.log_severity_level = _ERRORS_ONLY
     options.add_session_config_entry("session.load_model_format", "ONNX")
+    for key, value in SESSION_CONFIG.items():
+        options.add_session_config_entry(key, value)
     # A thread that spins while it waits takes the core from another worker.
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if workers == 1 else "0")
     return options
