@@ -31,7 +31,7 @@ SESSION_CONFIG = {
 """What every session of ONNX Runtime that loads our models has to be given."""
 _INSTALL = "pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu[cuda,cudnn]'"
 _PROBE = (
-    b"\x08\x08\x12\x00:;\n\x10\n\x01x\x12\x01y\x22\x08Identity\x12\x05probe"
+    b"\x08\x08:;\n\x10\n\x01x\x12\x01y\x22\x08Identity\x12\x05probe"
     b"Z\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01"
     b"B\x04\n\x00\x10\x11"
 )

@@ -54,7 +54,7 @@ class OnnxRuntimeEngine:
         # The bytes that were checked are the bytes that are loaded, whatever happens to the file meanwhile.
         model = read_onnx(directory / variant.files[0])
         try:
-            session = open_session(model, _options(threads, workers), device)
+            session = open_session(model, session_options(threads, workers), device)
         except _RUNTIME_ERRORS as error:
             raise InvalidVariantError(directory, f"{variant.files[0]} does not load: {error}") from error
         _check_tensors(directory, "input", session.get_inputs(), variant.signature.inputs)
@@ -73,7 +73,8 @@ class OnnxRuntimeEngine:
         return dict(zip(self._output_names, outputs, strict=True))
 
 
-def _options(threads: int, workers: int) -> onnxruntime.SessionOptions:
+def session_options(threads: int, workers: int) -> onnxruntime.SessionOptions:
+    """How a model is run in one of `workers` processes with `threads` threads each."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
