@@ -51,19 +51,26 @@ def _in_halves(core: onnx.ModelProto, in_floats: Sequence[str]) -> onnx.ModelPro
     copied = onnx.ModelProto()
     copied.CopyFrom(core)
     halved = ONNXModel(convert_float_to_float16(copied, keep_io_types=True, node_block_list=list(in_floats)))
-    _keep_answers(halved.model.graph)
+    _join_floats(halved.model.graph)
     halved.topological_sort()  # it appends its casts
     model: onnx.ModelProto = halved.model
     return model
 
 
-def _keep_answers(graph: onnx.GraphProto) -> None:
-    """Take out the casts to float16 and back that the converter puts between what stays float32 and the output."""
+def _join_floats(graph: onnx.GraphProto) -> None:
+    """Take out the casts to float16 and back that the converter puts after each operator that stays in float32."""
+    from onnx import TensorProto
+
+    def casts_to(node: onnx.NodeProto | None, kind: int) -> bool:
+        return node is not None and node.op_type == "Cast" and node.attribute[0].i == kind
+
     makers = {name: node for node in graph.node for name in node.output}
-    last = makers[graph.output[0].name]
-    while (before := makers[last.input[0]]).op_type == "Cast":
-        last.input[0] = before.input[0]
-        graph.node.remove(before)
+    for node in graph.node:
+        while casts_to(node, TensorProto.FLOAT) and casts_to(makers.get(node.input[0]), TensorProto.FLOAT16):
+            node.input[0] = makers[node.input[0]].input[0]
+    read = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
+    for node in [node for node in graph.node if casts_to(node, TensorProto.FLOAT16) and node.output[0] not in read]:
+        graph.node.remove(node)
 
 
 def _after_layers(core: onnx.ModelProto) -> list[str]:
