@@ -6,7 +6,7 @@ import sys
 
 from windlass.registry.names import parse_spec
 from windlass.storage import Workspace
-from windlass.variants.engines import Device
+from windlass.variants.engines import Device, check_device
 from windlass_cli.open_registry import registry_uri
 from windlass_gateway import GatewayConfig
 from windlass_gateway import serve as serve_gateway
@@ -26,6 +26,7 @@ def serve_models(
         NothingRegisteredError, NothingToServeError: nothing of it is registered. A registry that does not answer is
             waited for.
     """
+    check_device(device)
     names = tuple(dict.fromkeys(parse_spec(model)[0] for model in models))
     local = Workspace(root).local
     config = GatewayConfig(
