@@ -57,7 +57,7 @@ class ClusterRun:
             command=(*command, "--last-step", self.last_step),
             env=variables,
             secrets=(*settings.storage_credentials(), *settings.secret_variables(variables)),
-            resources=Resources(cpu=f"{asked.step.cpu:g}", memory=str(asked.step.memory)),
+            resources=Resources(cpu=f"{asked.step.cpu:g}", memory=str(asked.step.memory), gpus=asked.step.gpus),
             node_selector=asked.node_selector,
             tolerations=asked.pod_tolerations(),
             priority_class=asked.priority_class,

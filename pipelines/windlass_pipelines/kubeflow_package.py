@@ -10,11 +10,14 @@ from typing import Any
 import yaml
 from kfp import compiler, kubernetes
 
+from windlass.cluster.jobs import GPU_RESOURCE
 from windlass.cluster.settings import SETTINGS_VARIABLE, ClusterSettings
 from windlass.recipe.model import ClusterResources
 from windlass_pipelines.cluster import RUN_ANNOTATION
 from windlass_pipelines.recipe_pipeline import recipe_pipeline
 
+_MEASURING = ("evaluate", "select")
+"""The steps that run candidates as they are served; a GPU would be idle in the others."""
 _LABELS = {"app.kubernetes.io/managed-by": "windlass", "windlass.io/part": "step"}
 
 
@@ -55,6 +58,8 @@ def _adapter(settings: ClusterSettings, asked: ClusterResources, run_id: str) ->
         task.set_container_image(settings.image)
         task.set_cpu_request(f"{asked.step.cpu:g}")
         task.set_memory_request(str(asked.step.memory)).set_memory_limit(str(asked.step.memory))
+        if asked.step.gpus and task.name in _MEASURING:
+            task.set_accelerator_type(GPU_RESOURCE).set_accelerator_limit(asked.step.gpus)
         for name, value in variables.items():
             task.set_env_variable(name, value)
         for secret in (*settings.secret_variables(variables), *settings.storage_credentials()):

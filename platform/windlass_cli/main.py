@@ -19,6 +19,7 @@ from windlass_cli.options import (
     ModelName,
     ModelVersion,
     Namespace,
+    OnDevice,
     Overrides,
     Place,
     RecipeFile,
@@ -144,13 +145,17 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = DEFAULT_PORT,
     workers: Annotated[int, typer.Option(min=1, help="Processes that answer requests.")] = 1,
+    device: OnDevice = "cpu",
     root: Root = DEFAULT_ROOT,
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Serve models over HTTP, following their aliases; Ctrl-C drains and stops."""
     from windlass_cli.commands.serve import serve_models
 
-    raise typer.Exit(serve_models(models, host=host, port=port, workers=workers, root=root, tracking_uri=tracking_uri))
+    code = serve_models(
+        models, host=host, port=port, workers=workers, device=device, root=root, tracking_uri=tracking_uri
+    )
+    raise typer.Exit(code)
 
 
 @app.command(
@@ -165,6 +170,7 @@ def predict(
     rows: Annotated[Path, typer.Argument(help="CSV, Parquet or JSON Lines, of any length.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="By its suffix: .parquet, .csv or .jsonl.")],
     force: Annotated[bool, typer.Option("--force", help="Overwrite the output if it exists.")] = False,
+    device: OnDevice = "cpu",
     root: Root = DEFAULT_ROOT,
     tracking_uri: TrackingUri = None,
     as_json: AsJson = False,
@@ -172,7 +178,7 @@ def predict(
     """Score every row of a file with a model version, in flat memory."""
     from windlass_cli.commands.predict import predict_file
 
-    predict_file(model, rows, output, force=force, root=root, tracking_uri=tracking_uri, as_json=as_json)
+    predict_file(model, rows, output, force=force, device=device, root=root, tracking_uri=tracking_uri, as_json=as_json)
 
 
 @app.command(
@@ -192,6 +198,7 @@ def evaluate(
         Literal["refuse", "drop"], typer.Option(help="What to do with rows that do not parse.")
     ] = "refuse",
     threads: Annotated[int, typer.Option(min=1, help="Of the engine.")] = 1,
+    device: OnDevice = "cpu",
     root: Root = DEFAULT_ROOT,
     tracking_uri: TrackingUri = None,
     as_json: AsJson = False,
@@ -207,7 +214,7 @@ def evaluate(
         output=output,
         bad_rows=bad_rows,
         config=EvaluateConfig(),
-        serve=ServeConfig(threads=threads),
+        serve=ServeConfig(threads=threads, device=device),
         root=root,
         tracking_uri=tracking_uri,
         as_json=as_json,

@@ -34,6 +34,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdou
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe; repeatable.")
 ]
+OnDevice = Annotated[
+    Literal["cpu", "cuda"], typer.Option("--device", help="What the model runs on; cuda needs onnxruntime-gpu.")
+]
 TrackingUri = Annotated[
     str | None,
     typer.Option(envvar="MLFLOW_TRACKING_URI", help="MLflow server.", show_default="a SQLite file in the root"),

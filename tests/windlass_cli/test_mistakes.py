@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from devices import without_cuda
 from windlass_cli.commands.try_recipe import GatewayDidNotStartError, _gateway
 
 TABLE = "a,b,y\n" + "".join(f"{n}.5,{'xyz'[n % 3]},{n % 2}\n" for n in range(40))
@@ -88,3 +89,20 @@ def test_a_gateway_of_try_that_ends_at_once_names_its_log_and_the_doctor(tmp_pat
         pass
     assert f"the gateway did not become ready; {log} says why, and `windlass doctor`" in str(failed.value)
     assert "nothing is registered in" in log.read_text()
+
+
+@without_cuda
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("serve", "wine"),
+        ("predict", "wine", "rows.csv", "-o", "scores.csv"),
+        ("evaluate", "wine", "--data", "sklearn:wine"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_device_that_is_not_here_is_refused_before_anything_else(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    said = refused(tmp_path, *arguments, "--device", "cuda")
+    assert "cuda cannot be used here: onnxruntime " in said
+    assert "pip install 'onnxruntime-gpu[cuda,cudnn]'" in said
+    assert not list(tmp_path.glob("*"))

@@ -144,7 +144,7 @@ def test_recipe_schema_is_json_schema_that_names_the_keys(tmp_path: Path) -> Non
 def test_doctor_says_for_each_thing_what_it_found_and_for_each_problem_what_to_do(tmp_path: Path) -> None:
     reply = windlass("doctor", "--json", cwd=tmp_path, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     checks = {check["name"]: check for check in json.loads(reply.stdout)}
-    assert {"versions", "packages: train", "memory", "disk", "port", "gpu", "mlflow"} <= set(checks)
+    assert {"versions", "packages: train", "memory", "disk", "port", "gpu", "serve.device", "mlflow"} <= set(checks)
     assert checks["mlflow"]["status"] == "problem"
     assert "start the server" in checks["mlflow"]["action"]
     assert all(check["action"] for check in checks.values() if check["status"] != "ok")

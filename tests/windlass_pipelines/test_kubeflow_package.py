@@ -30,7 +30,7 @@ settings = ClusterSettings(
     env_secrets={"database": ("PASSWORD", "HOME", "AWS_ACCESS_KEY_ID", "not a name")},
 )
 asked = ClusterResources.model_validate({
-    "step": {"cpu": 1.5, "memory": "3GB"}, "node_selector": {"disk": "ssd"},
+    "step": {"cpu": 1.5, "memory": "3GB", "gpus": 1}, "node_selector": {"disk": "ssd"},
     "tolerations": [{"key": "batch", "operator": "Exists", "effect": "NoSchedule"}, {"key": "team", "value": "a"}],
     "env_secrets": ["database"], "image_pull_policy": "Always",
     "worker": {"gpus": 1}, "checkpoint_claim": "checkpoints", "queue": "batch", "training_timeout": "2h",
@@ -71,7 +71,15 @@ def test_all_steps_are_of_the_same_place(spec: Any, step: str) -> None:
     place, first = place_of(spec, step), place_of(spec, "prepare")
     assert place["kubernetes"]["podMetadata"]["labels"].pop("windlass.io/step") == step
     first["kubernetes"]["podMetadata"]["labels"].pop("windlass.io/step")
+    place["resources"].pop("accelerator", None)
     assert place == first
+
+
+def test_only_the_steps_that_measure_get_a_gpu(spec: Any) -> None:
+    with_gpu = {step for step in STEPS if "accelerator" in place_of(spec, step)["resources"]}
+    assert with_gpu == {"evaluate", "select"}
+    asked = place_of(spec, "evaluate")["resources"]["accelerator"]
+    assert (asked["resourceType"], asked["resourceCount"]) == ("nvidia.com/gpu", "1")
 
 
 def test_a_step_finds_the_installation_in_its_environment(spec: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 from windlass.cluster._checks_finding import FORBIDDEN, Finding
 from windlass.cluster._rest import Rest
 from windlass.cluster.errors import ApiError
+from windlass.cluster.jobs import GPU_RESOURCE
 from windlass.cluster.kinds import Resource
 
-_GPU = "nvidia.com/gpu"
 _QUOTA_NAMES = {"cpu": "requests.cpu", "memory": "requests.memory"}
 """Two names for one thing."""
 _NODES_SHOWN = 5
@@ -107,7 +107,9 @@ def check_gpus(rest: Rest) -> Finding:
         if error.status != FORBIDDEN:
             raise
         return Finding("gpus", "ok", "not known: you may not list nodes")
-    counts = {node["metadata"]["name"]: int(node["status"].get("allocatable", {}).get(_GPU, 0)) for node in nodes}
+    counts = {
+        node["metadata"]["name"]: int(node["status"].get("allocatable", {}).get(GPU_RESOURCE, 0)) for node in nodes
+    }
     with_gpus = [f"{name} {count}" for name, count in counts.items() if count]
     found = ", ".join(with_gpus) if with_gpus else f"none on {len(counts)} node{'' if len(counts) == 1 else 's'}"
     return Finding("gpus", "ok", found)

@@ -18,6 +18,10 @@ _MAX_NAME = 50
 """Of 63 characters of a host name, what the operators append (`-worker-99`, `-node-0-0`) leaves."""
 
 
+GPU_RESOURCE = "nvidia.com/gpu"
+"""As NVIDIA's device plugin names what it gives."""
+
+
 @dataclass(frozen=True)
 class Resources:
     """What one pod gets, as Kubernetes writes quantities; memory and GPUs are limits, the CPU is a request.
@@ -28,7 +32,7 @@ class Resources:
     cpu: str = "1"
     memory: str = "2Gi"
     gpus: int = 0
-    gpu_resource: str = "nvidia.com/gpu"
+    gpu_resource: str = GPU_RESOURCE
     """The name under which the cluster's device plugin counts its GPUs."""
 
 

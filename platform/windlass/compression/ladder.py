@@ -9,7 +9,7 @@ another budget needs no other candidates.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from windlass.compression.config import CompressConfig
@@ -18,29 +18,49 @@ from windlass.compression.errors import NotApplicableError
 from windlass.compression.methods import UNCOMPRESSED, Chain, parse_chain
 from windlass.compression.tree import Tree
 from windlass.progress import message, track
+from windlass.variants.engines import Device
 
 _MENDABLE = 10.0
 """A candidate that loses more than so many times what is acceptable is not worked on."""
 
-KINDS: tuple[tuple[str, ...], ...] = (
-    ("int8",),
-    ("pruned-50+int8", "pruned-65+int8", "pruned-80+int8"),
-    ("distilled-50+int8", "distilled-25+int8"),
-)
-"""Of `auto`: each kind from mild to strong. Of most networks half the channels leave a quarter of the weights."""
-MENDINGS: tuple[str, ...] = ("int8-percentile", "int8-mixed", "qat+int8")
-"""What may win back what int8 loses, cheap ones first: replaces `int8` in a candidate's name."""
+
+@dataclass(frozen=True)
+class Ladder:
+    """What `auto` makes for one kind of processor."""
+
+    kinds: tuple[tuple[str, ...], ...]
+    """Each from mild to strong. Of most networks half the channels leave a quarter of the weights."""
+    mendings: tuple[str, ...]
+    """What may win back what the numbers lose, cheap ones first: replaces them in a candidate's name."""
 
 
-def make_candidates(tree: Tree, config: CompressConfig) -> Candidates:
+def _ladder(numbers: str, *mendings: str) -> Ladder:
+    """Numbers alone, then fewer channels, then a smaller network, each in these numbers."""
+    networks = (("pruned-50", "pruned-65", "pruned-80"), ("distilled-50", "distilled-25"))
+    smaller = tuple(tuple(f"{network}+{numbers}" for network in kind) for kind in networks)
+    return Ladder(kinds=((numbers,), *smaller), mendings=mendings)
+
+
+LADDERS: Mapping[Device, Ladder] = {
+    "cpu": _ladder("int8", "int8-percentile", "int8-mixed", "qat+int8"),
+    "cuda": _ladder("fp16-compute", "fp16"),
+}
+"""By `serve.device`; docs/adr/0026 says why a GPU gets no int8."""
+
+
+def make_candidates(tree: Tree, config: CompressConfig, device: Device = "cpu") -> Candidates:
     """Make every candidate of the recipe.
+
+    Args:
+        device: on which candidates will be measured and served; it chooses the ladder of `auto`. They are made, and
+            what they lose is estimated, on the CPU.
 
     Raises:
         NotApplicableError: a listed candidate makes no sense for this model; `auto` leaves such ones out.
         ExportError, NameCollisionError: the network has no ONNX form that answers as it does.
         TrainingInterruptedError and the other errors of `windlass.training.place`.
     """
-    climb = _Climb(tree, config)
+    climb = _Climb(tree, config, LADDERS[device])
     climb.make(Chain())
     if config.candidates == "auto":
         climb.ladder()
@@ -54,9 +74,10 @@ def make_candidates(tree: Tree, config: CompressConfig) -> Candidates:
     )
 
 
-def planned_candidates(config: CompressConfig) -> list[Chain]:
+def planned_candidates(config: CompressConfig, device: Device = "cpu") -> list[Chain]:
     """The uncompressed model, then the list; of `auto` the rungs, some of which may be left out and others mended."""
-    names = [name for kind in KINDS for name in kind] if config.candidates == "auto" else config.candidates
+    rungs = [name for kind in LADDERS[device].kinds for name in kind]
+    names = rungs if config.candidates == "auto" else config.candidates
     return list(dict.fromkeys([Chain(), *map(parse_chain, names)]))
 
 
@@ -66,6 +87,7 @@ class _Climb:
 
     tree: Tree
     config: CompressConfig
+    rungs: Ladder
     made: dict[str, Candidate] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     ended: str = ""
@@ -102,9 +124,9 @@ class _Climb:
 
     def ladder(self) -> None:
         """Kind by kind, each until it no longer leads to an acceptable candidate."""
-        total = sum(len(kind) for kind in KINDS)
+        total = sum(len(kind) for kind in self.rungs.kinds)
         with track("making candidates", total=total, unit="candidates") as bar:
-            for kind in KINDS:
+            for kind in self.rungs.kinds:
                 self._climb_kind([parse_chain(name) for name in kind])
                 bar.advance(len(kind))
         late = "compress.max_time was over" if self._late() else "the ladder was climbed to its end"
@@ -145,7 +167,7 @@ class _Climb:
             return
         in_floats = Chain(chain.network)
         network_drop = self.tree.drop(in_floats) if in_floats.methods else 0.0
-        for mending in MENDINGS:
+        for mending in self.rungs.mendings:
             mended = parse_chain("+".join([*(method.name for method in chain.network), mending]))
             if (network_drop is None or network_drop > limit) and mended.network == chain.network:
                 continue  # other numbers do not mend what the network itself has lost

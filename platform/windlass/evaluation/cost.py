@@ -157,12 +157,16 @@ def _shapes(model: Any, nodes: Sequence[Any], row: Mapping[str, Array]) -> dict[
 
 
 def priced(measurement: Measurement, config: EvaluateConfig) -> Measurement:
-    """With the energy that follows from watts where nothing counted it, and the price of 1,000 rows."""
+    """With the energy that follows from watts where nothing counted it, and the price of 1,000 rows.
+
+    On a GPU there is no energy: the processor counts its own, which is the smaller part.
+    """
+    on_gpu = measurement.device != "cpu"
     rows_per_s = {latency.batch_size: latency.rows_per_s for latency in measurement.latency}
     consumed = tuple(
         spent.model_copy(
             update={
-                "energy": spent.energy or _energy_of_busy_time(spent, config),
+                "energy": None if on_gpu else spent.energy or _energy_of_busy_time(spent, config),
                 "price": _price(rows_per_s[spent.batch_size], config),
             }
         )

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from windlass.schema import Document, Section
 from windlass.storage import Reference
+from windlass.variants.engines import Device
 
 EVALUATION_NAME = "evaluation.json"
 MEASUREMENT_NAME = "measurement.json"
@@ -125,7 +126,8 @@ class Consumption(Section):
     cpu_s: float
     """Seconds of processor time, over all threads."""
     energy: Energy | None = None
-    """In an `Evaluation` always there; a measurement by itself has only what the processor counted."""
+    """In an `Evaluation` there for every measurement on the CPU, and for none on a GPU, whose energy is not counted; a
+    measurement by itself has only what the processor counted."""
     price: float | None = None
     """In the currency of `evaluate.price_per_hour`; None without one."""
 
@@ -162,6 +164,8 @@ class Measurement(Document):
     machine: str
     workers: int = 1
     """Serving processes whose memory was summed."""
+    device: Device = "cpu"
+    """What the engine ran on. On CUDA `memory` is that of the processes on the host, without what the GPU holds."""
     mistakes: Mistakes = Mistakes()
     cost: Cost = Cost()
     noise: str | None = None

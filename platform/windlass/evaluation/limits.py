@@ -44,7 +44,7 @@ class Figures:
     def joules(self) -> float:
         """For 1,000 rows."""
         energy = self.consumption.energy
-        assert energy is not None, "an evaluation is priced"
+        assert energy is not None, "an evaluation is priced, and resolving refuses limits of energy on a GPU"
         return energy.joules
 
     def metric(self, name: str) -> Interval:

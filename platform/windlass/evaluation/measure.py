@@ -6,7 +6,6 @@ import fcntl
 import importlib.util
 import json
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -36,6 +35,7 @@ from windlass.evaluation.documents import (
 from windlass.evaluation.energy import POWERCAP
 from windlass.evaluation.errors import EmptySplitError
 from windlass.evaluation.inputs import read_inputs, write_inputs
+from windlass.evaluation.machine import machine
 from windlass.evaluation.quality import Scored, mistakes
 from windlass.evaluation.serving_process import ServingProcess, measure_memory
 from windlass.evaluation.timing import MIN_ROUNDS
@@ -44,6 +44,7 @@ from windlass.storage import Reference
 from windlass.tasks import get_task
 from windlass.variants import open_variant
 from windlass.variants.config import ServeConfig
+from windlass.variants.engines import check_device
 
 BATCH_SIZES = (1, 8, 32)
 NOISY_SPREAD = 0.05
@@ -54,21 +55,6 @@ _RAPL_ERROR = 0.1
 """Of the counter itself, idle power included (Khan et al., RAPL in Action, 2018)."""
 _SAMPLE_ROWS = 64
 _CHUNK_BYTES = 16_000_000
-
-
-def machine() -> str:
-    """What the figures of latency and memory hold for: the processor and how many cores this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{_processor()}, {cores} cores, {platform.system()}"
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def measure(
@@ -96,11 +82,13 @@ def measure(
         preload: modules that a serving process has loaded beside the model; they count in its memory.
 
     Raises:
+        DeviceUnavailableError: `serve.device` cannot be used on this machine.
         EmptySplitError: the split has no rows.
         MeasurementError: a measuring process died.
         MissingExtraError: a module of `preload` is not installed.
         UndefinedMetricError: the main metric has no value on the split.
     """
+    check_device(serve.device)
     for name in preload:
         if importlib.util.find_spec(name.partition(".")[0]) is None:
             raise MissingExtraError("measuring memory as it is when serving", "gateway")
@@ -129,7 +117,8 @@ def measure(
                 batch_invariant=found.batch_invariant,
                 threads=serve.threads,
                 workers=serve.workers,
-                machine=machine(),
+                device=serve.device,
+                machine=machine(serve.device),
                 mistakes=mistakes(found.predictions, targets, bootstrap),
                 cost=_cost(files, read_inputs(folder / "sample.npz"), found),
                 noise=found.noise,
@@ -259,6 +248,7 @@ def _prepare(
         "answers": str(folder / "answers.npy"),
         "threads": serve.threads,
         "workers": serve.workers,
+        "device": serve.device,
         "batch_sizes": BATCH_SIZES,
         "latency_seconds": config.latency_seconds,
         "powercap": str(POWERCAP),

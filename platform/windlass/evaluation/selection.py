@@ -80,7 +80,7 @@ def select_candidate(evaluation: Evaluation, budget: BudgetConfig, *, task: str)
     misses = {name: misses_of(figures, limits, widening) for name, figures in candidates.items()}
     fitting = {name: figures for name, figures in candidates.items() if not misses[name]}
     by_key = {limit.key: limit for limit in limits}
-    notes = _doubts_about_training(evaluation)
+    notes = (*_doubts_about_training(evaluation), *_left_unmeasured(uncompressed))
     if not fitting:
         return _nobody_fits(misses, by_key, notes, task)
     goal = _GOALS[budget.objective]
@@ -193,6 +193,13 @@ def _doubts_about_training(evaluation: Evaluation) -> tuple[str, ...]:
         f"{best.quality[metric].point:.4f}, better by {best.margin.point:.4f} ({best.margin.low:.4f} to "
         f"{best.margin.high:.4f}).",
     )
+
+
+def _left_unmeasured(uncompressed: Measurement) -> tuple[str, ...]:
+    """What figures of a GPU do not say."""
+    if uncompressed.device == "cpu":
+        return ()
+    return ("Measured on a GPU: memory is that of the processes on the host alone, and energy was not measured.",)
 
 
 def _outside(name: str, misses: Sequence[Miss], limits: Mapping[str, Limit]) -> str:

@@ -46,8 +46,8 @@ class Worker:
         The peak that Linux keeps in VmHWM starts again after loading: what it then shows is that of answering.
         """
         variant = open_variant(self.directory)
-        workers = self.request["workers"]
-        self.engine: Engine = load_engine(self.directory, variant, self.request["threads"], workers=workers)
+        threads, workers, device = (self.request[name] for name in ("threads", "workers", "device"))
+        self.engine: Engine = load_engine(self.directory, variant, threads, workers=workers, device=device)
         self.sample = read_inputs(Path(self.request["sample"]))
         gc.collect()
         _forget_peak_memory()

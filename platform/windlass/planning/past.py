@@ -61,6 +61,7 @@ class Past:
                 for done in self._of("compress")
                 if (done.recipe.name, done.recipe.compress, done.recipe.train, done.recipe.model)
                 == (recipe.name, recipe.compress, recipe.train, recipe.model)
+                and done.recipe.serve.device == recipe.serve.device
             ]
         )
 

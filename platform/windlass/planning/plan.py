@@ -51,7 +51,7 @@ def plan_run(resolved: ResolvedRecipe, workspace: Workspace) -> RunPlan:
     with track("timing steps of training", unit="steps"):
         step_s, num_parameters = _time(training, workspace, dataset, steps.threads_of(resolved))
     work = _Work(resolved, workspace, training, Past(workspace), step_s, dataset)
-    chains = planned_candidates(resolved.recipe.compress)
+    chains = planned_candidates(resolved.recipe.compress, resolved.recipe.serve.device)
     return RunPlan(
         steps=(
             PlannedStep(step="prepare", work=_rows(work.description), seconds=0.0, basis="done"),

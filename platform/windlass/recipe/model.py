@@ -34,6 +34,9 @@ class StepResources(Section):
 
     cpu: PositiveFloat = Field(default=0.5, description="cores to be kept free for it; it may use more")
     memory: SizeBytes = Field(default=4 * 10**9, gt=0, description="its limit; preparing data needs `resources.memory`")
+    gpus: Literal[0, 1] = Field(
+        default=0, description="of `nvidia.com/gpu`, for the steps that measure; `serve.device: cuda` needs one"
+    )
 
 
 class TolerationConfig(Section):

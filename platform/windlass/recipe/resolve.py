@@ -16,6 +16,7 @@ from windlass.recipe.model import Recipe
 from windlass.schema import Document, Section, digest_of
 from windlass.storage import Reference, digest_file
 from windlass.tasks import get_task
+from windlass.variants.engines import Device, DeviceUnavailableError, check_device
 
 PlaceName = Literal["machine", "cluster"]
 _ROOM_BESIDE_DATA = 512 * 10**6
@@ -94,6 +95,7 @@ def _contradictions(recipe: Recipe) -> list[str]:
     task, data, train = get_task(recipe.task), recipe.data, recipe.train
     unknown_metrics = [name for name in recipe.budget.metrics if name not in task.metrics]
     images = task.modality == "images"
+    on_gpu = recipe.serve.device == "cuda"
     bundled = isinstance(data.source, str) and data.source.startswith("sklearn:")
     rules = [
         (not images and data.target is None and not bundled, "data.target: is needed: the column to predict"),
@@ -118,6 +120,14 @@ def _contradictions(recipe: Recipe) -> list[str]:
             bool(unknown_metrics),
             f"budget.metrics: {', '.join(unknown_metrics)}: {recipe.task} has {', '.join(task.metrics)}",
         ),
+        *(
+            (on_gpu and asked, f"{setting}: {what} of a GPU is not measured; leave it out, or take serve.device: cpu")
+            for setting, what, asked in (
+                ("budget.max_memory", "memory", recipe.budget.max_memory is not None),
+                ("budget.max_energy", "energy", recipe.budget.max_energy is not None),
+                ("budget.objective", recipe.budget.objective, recipe.budget.objective in ("memory", "energy")),
+            )
+        ),
         (
             train.global_batch_size < train.num_workers,
             f"train.global_batch_size: {train.global_batch_size}: at least one example per worker is needed "
@@ -140,7 +150,10 @@ def _check_sensitive(recipe: Recipe, source: ResolvedSource) -> None:
 
 
 def _impossible_on_this_machine(recipe: Recipe) -> list[str]:
-    precision = recipe.train.precision
+    return [*_impossible_precision(recipe.train.precision), *_impossible_device(recipe.serve.device)]
+
+
+def _impossible_precision(precision: str) -> list[str]:
     if precision == "fp32":
         return []
     import torch
@@ -148,6 +161,14 @@ def _impossible_on_this_machine(recipe: Recipe) -> list[str]:
     if torch.cuda.is_available():
         return []
     return [f"train.precision: {precision} needs a CUDA GPU, and this machine has none; take fp32"]
+
+
+def _impossible_device(device: Device) -> list[str]:
+    try:
+        check_device(device)
+    except DeviceUnavailableError as error:
+        return [f"serve.device: {error}"]
+    return []
 
 
 def _impossible_on_a_cluster(recipe: Recipe) -> list[str]:
@@ -166,6 +187,11 @@ def _impossible_on_a_cluster(recipe: Recipe) -> list[str]:
         (
             worker.gpus not in (0, worker.processes),
             f"resources.cluster.worker.gpus: {worker.gpus}: each of the {worker.processes} processes of a pod uses one",
+        ),
+        (
+            recipe.serve.device == "cuda" and not step.gpus,
+            "serve.device: cuda needs a GPU in the pods of the steps that measure; set resources.cluster.step.gpus: 1, "
+            "or take cpu",
         ),
         (
             step.memory < resources.memory + _ROOM_BESIDE_DATA,

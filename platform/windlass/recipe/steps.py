@@ -36,6 +36,7 @@ from windlass.registry.documents import REGISTRATION_NAME
 from windlass.schema import digest_of
 from windlass.storage import Reference, Workspace
 from windlass.tasks import get_task
+from windlass.variants.engines import check_build
 
 if TYPE_CHECKING:
     from windlass.registry import FamilyMember
@@ -47,9 +48,14 @@ SERVING_MODULES = ("windlass_gateway.worker",)
 
 
 def prepare(resolved: ResolvedRecipe, workspace: Workspace) -> StepResult:
-    """Make the dataset bundle."""
+    """Make the dataset bundle.
+
+    It is the first step of every run, so it also looks whether this installation or image has the engine that the
+    recipe is measured with: hours of training come before the step that measures.
+    """
     from windlass.data.prepare import prepare as prepare_data
 
+    check_build(resolved.recipe.serve.device)
     recipe, task = resolved.recipe, get_task(resolved.recipe.task)
     key = step_key(
         "prepare",
@@ -132,6 +138,7 @@ def compress(resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference,
         model=model.digest,
         dataset=dataset.digest,
         compress=recipe.compress.model_dump(mode="json"),
+        ladder=recipe.serve.device if recipe.compress.candidates == "auto" else None,
         train=recipe.train.model_dump(mode="json", exclude={"num_workers", "keep_checkpoints"}),
     )
 
@@ -145,7 +152,7 @@ def compress(resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference,
                 key=step_key,
                 threads=threads_of(resolved),
             )
-            make_candidates(tree, recipe.compress).write(output / CANDIDATES_NAME)
+            make_candidates(tree, recipe.compress, recipe.serve.device).write(output / CANDIDATES_NAME)
 
     return _publish("compress", key, workspace, make, summarize_candidates)
 
@@ -193,7 +200,8 @@ def _measure_baselines(resolved: ResolvedRecipe, workspace: Workspace, dataset: 
 def _measure(
     resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference, candidate: Candidate, split: SplitName
 ) -> Reference:
-    from windlass.evaluation.measure import machine, measure
+    from windlass.evaluation.machine import machine
+    from windlass.evaluation.measure import measure
 
     recipe = resolved.recipe
     key = step_key(
@@ -203,7 +211,7 @@ def _measure(
         split=split,
         evaluate=recipe.evaluate.measuring(),
         serve=recipe.serve.model_dump(mode="json"),
-        machine=machine(),
+        machine=machine(recipe.serve.device),
         modules=SERVING_MODULES,
     )
 
@@ -326,6 +334,7 @@ def _analyse(
         model=model.digest,
         dataset=dataset.digest,
         evaluate=recipe.evaluate.model_dump(mode="json"),
+        device=recipe.serve.device,
     )
 
     def make(output: Path) -> None:
@@ -338,6 +347,7 @@ def _analyse(
             task=recipe.task,
             config=recipe.evaluate,
             threads=threads_of(resolved),
+            device=recipe.serve.device,
         )
 
     return workspace.once("analyses", key, make)[0]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from windlass.storage import MANIFEST_NAME, Manifest, describe_directory
+from windlass.variants.engines import SESSION_CONFIG
 from windlass.variants.signature import Signature, TensorSpec
 from windlass.variants.variant import GOLDEN_NAME, VARIANT_NAME, Variant
 
@@ -66,7 +67,7 @@ def _save_flavor(model: Path, output: Path, signature: Signature, *, run_id: str
             signature=mlflow_signature(signature),
             pip_requirements=[f"onnx=={onnx.__version__}", f"onnxruntime=={onnxruntime.__version__}"],
             onnx_execution_providers=["CPUExecutionProvider"],
-            onnx_session_options={"intra_op_num_threads": threads},
+            onnx_session_options={"intra_op_num_threads": threads, "extra_session_config": SESSION_CONFIG},
             save_as_external_data=False,
         )
 

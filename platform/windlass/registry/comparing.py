@@ -13,7 +13,7 @@ from windlass.variants.signature import Signature
 from windlass.variants.variant import VARIANT_NAME, Variant
 
 _NO_FIGURES = frozenset({"format_version", "rows", "threads", "workers", "interpreter_bytes", "runs", "batch_size"})
-_CONDITIONS = ("machine", "threads", "workers", "rows")
+_CONDITIONS = ("machine", "device", "threads", "workers", "rows")
 _NOT_OF_THE_RECIPE = frozenset({"winner"})
 
 

@@ -20,11 +20,14 @@ from windlass.registry.redaction import redact
 from windlass.registry.tracking import default_tracking_uri, sqlite_path
 from windlass.schema import format_size
 from windlass.storage import Workspace
+from windlass.variants.engines import DeviceUnavailableError, check_device
 from windlass_cli.console import print_json, stdout, table
 from windlass_cli.defaults import DEFAULT_PORT
 from windlass_pipelines.probe import ask_tracking_server
 
 _EXTRAS = ("train", "pipelines", "gateway")
+_FOR_GPUS = {"onnxruntime": "onnxruntime-gpu"}
+"""Distributions of the same modules; only one of the two may be installed."""
 _NEEDED_MEMORY_BYTES = 2 * 10**9
 _NEEDED_DISK_BYTES = 2 * 10**9
 _TIMEOUT_S = 5.0
@@ -40,6 +43,7 @@ def check_all(root: str, tracking_uri: str | None, *, as_json: bool) -> int:
         _disk(local),
         _port(),
         _gpu(),
+        _engine(),
         _pss(),
         _mlflow(tracking_uri or default_tracking_uri(local)),
     ]
@@ -79,7 +83,7 @@ def _packages(extra: str) -> Finding:
         if requirement.marker.evaluate({"extra": ""}) or requirement.name == "windlass":
             continue
         try:
-            version = importlib.metadata.version(requirement.name)
+            version = _installed(requirement.name)
         except importlib.metadata.PackageNotFoundError:
             wrong.append(f"{requirement.name} is missing")
             continue
@@ -89,6 +93,16 @@ def _packages(extra: str) -> Finding:
     if wrong:
         return Finding(name=name, status="warning", found=", ".join(wrong), action=action)
     return Finding(name=name, status="ok", found=", ".join(found))
+
+
+def _installed(name: str) -> str:
+    """The version of a distribution, or of the one that is installed in its place to use a GPU."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        if name not in _FOR_GPUS:
+            raise
+        return importlib.metadata.version(_FOR_GPUS[name])
 
 
 def _memory() -> Finding:
@@ -148,6 +162,20 @@ def _gpu() -> Finding:
             name="gpu", status="warning", found=f"{found}; torch is built for CPU", action="install torch for CUDA"
         )
     return Finding(name="gpu", status="ok", found=found)
+
+
+def _engine() -> Finding:
+    """Whether versions can be measured and served on a GPU; most people do not ask for it."""
+    name = "serve.device"
+    try:
+        check_device("cuda")
+    except ImportError:
+        return Finding(name=name, status="ok", found="onnxruntime is not installed")
+    except DeviceUnavailableError as error:
+        return Finding(
+            name=name, status="ok", found=f"cpu; not cuda: {error.cause}", action=f"for cuda: {error.action}"
+        )
+    return Finding(name=name, status="ok", found="cpu, cuda")
 
 
 def _torch_version() -> str:

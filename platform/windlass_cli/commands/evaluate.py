@@ -31,7 +31,7 @@ from windlass.recipe.steps import SERVING_MODULES
 from windlass.storage import MANIFEST_NAME, Reference, digest_file
 from windlass.variants import GOLDEN_NAME, GoldenExamples, Variant, golden, open_variant
 from windlass.variants.config import ServeConfig
-from windlass.variants.engines import load_engine
+from windlass.variants.engines import Device, check_device, load_engine
 from windlass_cli.console import duration, print_json, stdout, table
 from windlass_cli.display import open_display
 from windlass_cli.open_registry import open_registry
@@ -86,6 +86,7 @@ def evaluate_version(
     """Measure a version on the rows of `data` and write measurement.json, report.json and report.html.
 
     Raises:
+        DeviceUnavailableError: this machine does not run models on `serve.device`.
         RegistryError: there is no such model, version or alias.
         NotComparableError: the version does not say in what form its data came.
         DataError: the data do not have the form that the version was trained on.
@@ -96,7 +97,8 @@ def evaluate_version(
         open_display(as_json=as_json),
         tempfile.TemporaryDirectory(prefix="windlass-evaluate-") as temporary,
     ):
-        version = _open_version(spec, root, tracking_uri, Path(temporary))
+        check_device(serve.device)
+        version = _open_version(spec, root, tracking_uri, Path(temporary), serve.device)
         output = output or Path(f"{version.name}-{version.number}-on-{Path(data).stem or 'data'}")
         if output.exists():
             raise OutputExistsError(output)
@@ -130,12 +132,13 @@ def evaluate_version(
     _show(output, version, measurement, time.monotonic() - started_s, as_json=as_json)
 
 
-def _open_version(spec: str, root: str, tracking_uri: str | None, temporary: Path) -> _Version:
+def _open_version(spec: str, root: str, tracking_uri: str | None, temporary: Path, device: Device) -> _Version:
     registry = open_registry(root, tracking_uri)
     found = registry.resolve(spec)
     directory = registry.download(found.name, found.version, temporary / "version")
     variant = open_variant(directory)
-    golden.check(load_engine(directory, variant, threads=1), GoldenExamples.read(directory / GOLDEN_NAME))
+    engine = load_engine(directory, variant, threads=1, device=device)
+    golden.check(engine, GoldenExamples.read(directory / GOLDEN_NAME))
     if not (directory / DATASET_NAME).is_file():
         raise NotComparableError(found.name, found.version)
     return _Version(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from windlass.variants import GOLDEN_NAME, GoldenExamples, Signature, Variant, golden, open_variant
-from windlass.variants.engines import Engine, load_engine
+from windlass.variants.engines import Device, Engine, check_device, load_engine
 from windlass_cli.console import duration, print_json, stdout
 from windlass_cli.display import Display, open_display
 from windlass_cli.open_registry import open_registry
@@ -24,11 +24,20 @@ _MAX_BATCH_VALUES = 1 << 18
 
 
 def predict_file(
-    spec: str, rows: Path, output: Path, *, force: bool, root: str, tracking_uri: str | None, as_json: bool
+    spec: str,
+    rows: Path,
+    output: Path,
+    *,
+    force: bool,
+    device: Device,
+    root: str,
+    tracking_uri: str | None,
+    as_json: bool,
 ) -> None:
     """Score a file with a version, which first has to give its own golden answers.
 
     Raises:
+        DeviceUnavailableError: this machine does not run models on the device.
         RegistryError: there is no such model, version or alias.
         RowsFileError: a row does not fit; the output is not written.
         OutputError: the output cannot be written there.
@@ -37,7 +46,7 @@ def predict_file(
     started_s = time.monotonic()
     with (
         open_display(as_json=as_json) as display,
-        _open_version(spec, root, tracking_uri) as (name, version, variant, engine),
+        _open_version(spec, root, tracking_uri, device) as (name, version, variant, engine),
     ):
         count = _score(rows, output, variant, engine, display)
     seconds = time.monotonic() - started_s
@@ -51,13 +60,16 @@ def predict_file(
 
 
 @contextmanager
-def _open_version(spec: str, root: str, tracking_uri: str | None) -> Iterator[tuple[str, int, Variant, Engine]]:
+def _open_version(
+    spec: str, root: str, tracking_uri: str | None, device: Device
+) -> Iterator[tuple[str, int, Variant, Engine]]:
+    check_device(device)
     registry = open_registry(root, tracking_uri)
     found = registry.resolve(spec)
     with tempfile.TemporaryDirectory(prefix="windlass-predict-") as temporary:
         directory = registry.download(found.name, found.version, Path(temporary) / "version")
         variant = open_variant(directory)
-        engine = load_engine(directory, variant, threads=os.cpu_count() or 1)
+        engine = load_engine(directory, variant, threads=os.cpu_count() or 1, device=device)
         golden.check(engine, GoldenExamples.read(directory / GOLDEN_NAME))
         yield found.name, found.version, variant, engine
 

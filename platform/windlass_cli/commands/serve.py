@@ -6,12 +6,15 @@ import sys
 
 from windlass.registry.names import parse_spec
 from windlass.storage import Workspace
+from windlass.variants.engines import Device, check_device
 from windlass_cli.open_registry import registry_uri
 from windlass_gateway import GatewayConfig
 from windlass_gateway import serve as serve_gateway
 
 
-def serve_models(models: list[str], *, host: str, port: int, workers: int, root: str, tracking_uri: str | None) -> int:
+def serve_models(
+    models: list[str], *, host: str, port: int, workers: int, device: Device, root: str, tracking_uri: str | None
+) -> int:
     """Serve until SIGTERM or Ctrl-C; open requests end first.
 
     Returns:
@@ -19,9 +22,11 @@ def serve_models(models: list[str], *, host: str, port: int, workers: int, root:
 
     Raises:
         InvalidModelNameError, InvalidVersionError: what is asked for cannot be a model.
+        DeviceUnavailableError: this machine does not run models on the device.
         NothingRegisteredError, NothingToServeError: nothing of it is registered. A registry that does not answer is
             waited for.
     """
+    check_device(device)
     names = tuple(dict.fromkeys(parse_spec(model)[0] for model in models))
     local = Workspace(root).local
     config = GatewayConfig(
@@ -31,6 +36,7 @@ def serve_models(models: list[str], *, host: str, port: int, workers: int, root:
         host=host,
         port=port,
         workers=workers,
+        device=device,
     )
     print(_hint(names[0], host, port), file=sys.stderr)
     return serve_gateway(config, wanted=models)

@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import Field, PositiveInt
 
 from windlass.schema import DurationS, Section, SizeBytes
+from windlass.variants.engines import Device
 
 
 class GatewayConfig(Section):
@@ -22,6 +23,9 @@ class GatewayConfig(Section):
     )
     workers: PositiveInt = Field(default=1, description="processes that answer requests")
     threads: PositiveInt = Field(default=1, description="threads of the engine in each worker")
+    device: Device = Field(
+        default="cpu", description="what the engine runs on; cuda: an NVIDIA GPU, by the package onnxruntime-gpu"
+    )
     poll_interval_s: DurationS = Field(default=2.0, gt=0, description="time between two looks at the registry")
     max_unaliased_bytes: SizeBytes = Field(
         default=10**9, ge=0, description="room in the cache for versions without an alias; the least recently used go"

@@ -271,7 +271,8 @@ class ModelTable:
         if manifest.digest != entry.digest:
             raise CorruptedError(f"{directory} holds another version than the one that was published")
         variant = open_variant(directory)
-        engine = load_engine(directory, variant, self._config.threads, workers=self._config.workers)
+        config = self._config
+        engine = load_engine(directory, variant, config.threads, workers=config.workers, device=config.device)
         golden.check(engine, GoldenExamples.read(directory / GOLDEN_NAME))
         return Loaded(name, entry.version, manifest.digest, manifest.size_bytes, variant, engine)
 

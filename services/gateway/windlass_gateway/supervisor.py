@@ -20,6 +20,7 @@ from prometheus_client.multiprocess import mark_process_dead
 from windlass.errors import EXIT_FAILURE, CorruptedError
 from windlass.registry.names import parse_spec
 from windlass.registry.redaction import redact
+from windlass.variants.engines import check_device
 from windlass_gateway import life, logs
 from windlass_gateway.cache import Cache, Routes
 from windlass_gateway.config import GatewayConfig
@@ -47,11 +48,13 @@ def serve(config: GatewayConfig, *, wanted: Sequence[str] = ()) -> int:
         0, or 1 when requests were still open after `drain_s`.
 
     Raises:
+        DeviceUnavailableError: this machine does not run models on `config.device`.
         NothingToServeError: the registry has nothing of what is wanted.
         PortTakenError: the address cannot be listened on.
         CacheInUseError: another gateway uses the cache directory.
     """
     logs.configure("gateway")
+    check_device(config.device)
     config = config.model_copy(update={"cache": config.cache.resolve()})
     cache = Cache(config)
     with ExitStack() as stack:

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from windlass.compression.ladder import KINDS
+from windlass.compression.ladder import LADDERS
 from windlass.compression.methods import METHODS, parse_chain
 from windlass.recipe.load import check_recipe, load_recipe
+from windlass.variants.engines import Device
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "how-to" / "compression.md").read_text(encoding="utf-8")
@@ -32,8 +33,9 @@ def test_each_method_is_in_the_table(kind: Any) -> None:
     assert any(name == kind.form or (prefix != kind.form and name.startswith(prefix)) for name in NAMES)
 
 
-def test_the_ladder_is_the_one_that_is_described() -> None:
-    strengths = [re.findall(r"-(\d+)", " ".join(kind)) for kind in KINDS]
+@pytest.mark.parametrize("device", LADDERS)
+def test_the_ladder_is_the_one_that_is_described(device: Device) -> None:
+    strengths = [re.findall(r"-(\d+)", " ".join(kind)) for kind in LADDERS[device].kinds]
     assert strengths == [[], ["50", "65", "80"], ["50", "25"]]
 
 

@@ -12,7 +12,7 @@ from windlass.compression import ladder
 from windlass.compression.config import CompressConfig
 from windlass.compression.documents import Candidates
 from windlass.compression.errors import NotApplicableError
-from windlass.compression.ladder import KINDS, MENDINGS, make_candidates
+from windlass.compression.ladder import LADDERS, Ladder, make_candidates, planned_candidates
 from windlass.compression.methods import Chain, parse_chain
 from windlass.compression.methods.method import NetworkMethod
 from windlass.storage import Reference
@@ -51,10 +51,11 @@ def names(made: Candidates) -> list[str]:
     return [candidate.name for candidate in made.candidates]
 
 
-RUNGS = [name for kind in KINDS for name in kind]
+RUNGS = [name for kind in LADDERS["cpu"].kinds for name in kind]
+NAMES = [name for each in LADDERS.values() for kind in (*each.kinds, each.mendings) for name in kind]
 
 
-@pytest.mark.parametrize("name", [*RUNGS, *MENDINGS])
+@pytest.mark.parametrize("name", NAMES)
 def test_each_rung_and_each_mending_is_a_candidate(name: str) -> None:
     assert parse_chain(name).name == name
 
@@ -81,6 +82,23 @@ def test_a_linear_model_has_only_int8() -> None:
     assert {left.reason for left in made.left_out} == {"there is no pruned-50", "there is no distilled-50"}
 
 
+def test_a_gpu_gets_half_precision_and_no_int8() -> None:
+    made = make_candidates(Losses(), CompressConfig(), "cuda")  # type: ignore[arg-type]
+    networks = ["pruned-50", "pruned-65", "pruned-80", "distilled-50", "distilled-25"]
+    assert names(made) == ["fp32", "fp16-compute", *(f"{network}+fp16-compute" for network in networks)]
+    assert [chain.name for chain in planned_candidates(CompressConfig(), "cuda")] == names(made)
+
+
+def test_what_half_precision_loses_on_a_gpu_is_won_back_by_arithmetic_in_fp32() -> None:
+    made = make_candidates(Losses({"fp16-compute": 0.02}), CompressConfig(), "cuda")  # type: ignore[arg-type]
+    assert [(each.name, each.recovers) for each in made.candidates if each.recovers] == [("fp16", "fp16-compute")]
+
+
+def test_a_list_is_the_same_on_every_device() -> None:
+    config = CompressConfig(candidates=("int8",))
+    assert planned_candidates(config, "cuda") == planned_candidates(config, "cpu")
+
+
 def test_what_is_lost_in_the_numbers_alone_is_won_back_by_the_cheapest_mending_that_does() -> None:
     lost = dict.fromkeys(("pruned-50+int8", "pruned-50+int8-percentile", "pruned-50+int8-mixed"), 0.02)
     made = climb(Losses(lost), acceptable_drop=0.01)
@@ -94,7 +112,8 @@ def test_what_is_lost_in_the_numbers_alone_is_won_back_by_the_cheapest_mending_t
 
 
 def test_what_the_network_has_lost_is_mended_by_training_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ladder, "MENDINGS", ("int8", "qat+int8"))
+    shorter = Ladder(LADDERS["cpu"].kinds, mendings=("int8", "qat+int8"))
+    monkeypatch.setattr(ladder, "LADDERS", {"cpu": shorter})
     made = climb(Losses({"pruned-50+int8": 0.02, "pruned-50": 0.02}), acceptable_drop=0.01)
     assert [candidate.name for candidate in made.candidates if candidate.recovers] == ["pruned-50+qat+int8"]
 

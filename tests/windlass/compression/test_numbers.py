@@ -14,6 +14,7 @@ import torch
 from onnx import TensorProto, numpy_helper
 from torch import Tensor, nn
 
+from devices import on_cuda
 from windlass.compression.config import CompressConfig
 from windlass.compression.errors import NotApplicableError
 from windlass.compression.export import export_core
@@ -29,6 +30,8 @@ from windlass.tasks import get_task
 from windlass.variants import golden, open_variant
 from windlass.variants._onnx_safety import read_onnx
 from windlass.variants.engines import load_engine
+from windlass.variants.engines._devices import open_session
+from windlass.variants.engines._onnxruntime import session_options
 from windlass.variants.variant import GOLDEN_NAME, GoldenExamples
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -93,7 +96,7 @@ def features(name: str, rows: int = 64) -> Array:
 
 
 def answer(core: onnx.ModelProto, rows: Array) -> Array:
-    session = onnxruntime.InferenceSession(core.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = open_session(core.SerializeToString(), session_options(threads=2, workers=1), "cpu")
     found: Array = session.run(None, {"features": rows})[0]
     return found
 
@@ -263,6 +266,60 @@ def test_fp16_leaves_a_weight_that_float16_cannot_hold() -> None:
     core = export_core(network, (300,), output="answer", architecture="linear")
     with pytest.raises(NotApplicableError, match=r"fp16 cannot be made"):
         apply("fp16", core, features("regression"))
+
+
+@pytest.mark.parametrize("network", SHAPES)
+def test_fp16_compute_halves_the_file_and_multiplies_in_halves(cores: dict[str, onnx.ModelProto], network: str) -> None:
+    made = apply("fp16-compute", cores[network], features(network)).core
+    assert big_floats(made) == []
+    assert size(made) < 0.53 * size(cores[network])
+    np.testing.assert_allclose(answer(made, features(network)), answer(cores[network], features(network)), atol=2e-3)
+    inferred = onnx.shape_inference.infer_shapes(made)
+    types = {value.name: value.type.tensor_type.elem_type for value in inferred.graph.value_info}
+    multiplied = [
+        types[node.output[0]] for node in made.graph.node if node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul")
+    ]
+    assert set(multiplied) == {TensorProto.FLOAT16}
+
+
+def test_fp16_compute_gives_a_number_that_float16_could_not_hold() -> None:
+    class Priced(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(300, 1)
+
+        def forward(self, rows: Tensor) -> Tensor:
+            return self.linear(rows).flatten() * 1e5 + 4e5
+
+    core = export_core(Priced(), (300,), output="answer", architecture="priced")
+    rows = features("regression")
+    made = answer(apply("fp16-compute", core, rows).core, rows)
+    np.testing.assert_allclose(made, answer(core, rows), atol=200)
+    assert made.max() > 70_000
+
+
+@pytest.mark.parametrize("where", ["weight", "bias"])
+def test_fp16_compute_is_refused_for_what_float16_cannot_hold(where: str) -> None:
+    network = nn.Sequential(nn.Linear(300, 8), nn.ReLU(), nn.Linear(8, 2))
+    with torch.no_grad():
+        getattr(network[0], where)[0] = 1e5
+    core = export_core(network, (300,), output="answer", architecture="large")
+    with pytest.raises(
+        NotApplicableError, match=r"fp16-compute cannot be made: .* reaches .*, and float16 ends at 65,504"
+    ):
+        apply("fp16-compute", core, features("regression"))
+
+
+@on_cuda
+@pytest.mark.parametrize("method", ["fp32", "fp16", "fp16-compute"])
+def test_a_gpu_reproduces_the_golden_examples_of_the_cpu(
+    images_bundle: Path, make_model: Callable[..., Path], tmp_path: Path, method: str
+) -> None:
+    model = make_model("image-classification", images_bundle, "cnn")
+    made_variants([method] if method != "fp32" else [], images_bundle, "image-classification", model, tmp_path)
+    made = tmp_path / method
+    engine = load_engine(made, open_variant(made), threads=1, device="cuda")
+    golden.check(engine, GoldenExamples.read(made / GOLDEN_NAME))
 
 
 def test_int4_packs_the_layers_whose_inputs_are_whole_blocks(cores: dict[str, onnx.ModelProto]) -> None:

@@ -162,6 +162,11 @@ def test_energy_that_nothing_counted_is_busy_time_times_watts_with_its_error(mea
     assert [spent.price for spent in found] == [None, None]
 
 
+def test_of_a_gpu_there_is_no_energy_for_the_processor_counts_only_its_own(measured: MeasurementOf) -> None:
+    on_gpu = measured(Energy(joules=3.0, method="rapl", relative_error=0.1)).model_copy(update={"device": "cuda"})
+    assert [spent.energy for spent in priced(on_gpu, EvaluateConfig()).cost.per_1000_rows] == [None, None]
+
+
 def test_energy_that_was_counted_stays(measured: MeasurementOf) -> None:
     counted = Energy(joules=3, method="rapl", relative_error=0.1)
     assert priced(measured(counted), EvaluateConfig()).cost.per_1000_rows[0].energy == counted

@@ -152,6 +152,7 @@ def test_measuring_process_has_no_torch_and_none_of_the_training_side(
         "sample": str(tmp_path / "sample.npz"),
         "threads": 1,
         "workers": 1,
+        "device": "cpu",
         "batch_sizes": [1],
         "preload": [],
     }

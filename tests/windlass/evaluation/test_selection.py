@@ -329,6 +329,12 @@ def test_noise_of_the_winners_measurement_is_said() -> None:
     assert verdict.notes == ("int8: Too noisy.",)
 
 
+def test_figures_of_a_gpu_are_said_to_leave_out_its_memory_and_energy() -> None:
+    found = Evaluation(uncompressed="fp32", measurements=(measurement("fp32", device="cuda"),), comparisons=())
+    (note,) = select_candidate(found, BudgetConfig(), task=TASK).notes
+    assert note.startswith("Measured on a GPU: memory is that of the processes on the host alone")
+
+
 Tested = Callable[[float], list[Path]]
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from devices import without_cuda
 from windlass.data.errors import MissingColumnError
 from windlass.recipe.errors import RecipeError
 from windlass.recipe.keys import step_key
@@ -20,7 +21,9 @@ from windlass.recipe.runs import (
     read_run,
     record_step,
 )
+from windlass.recipe.steps import prepare
 from windlass.storage import Reference, Workspace
+from windlass.variants.engines import DeviceUnavailableError
 
 WINE: dict[str, Any] = {"name": "wine", "task": "tabular-classification", "data": {"source": "sklearn:wine"}}
 DIGITS: dict[str, Any] = {"name": "digits", "task": "image-classification", "data": {"source": "sklearn:digits"}}
@@ -100,6 +103,47 @@ def test_a_precision_that_this_machine_cannot_honour_is_refused_before_anything_
         resolved({**WINE, "train": {"precision": "bf16"}}, tmp_path)
 
 
+@without_cuda
+def test_a_device_that_this_machine_does_not_have_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"serve\.device: cuda cannot be used here: .*onnxruntime-gpu.*, or take cpu"):
+        resolved({**WINE, "serve": {"device": "cuda"}}, tmp_path)
+
+
+@without_cuda
+def test_the_first_step_refuses_an_image_whose_engine_cannot_use_the_device(tmp_path: Path) -> None:
+    recipe = check_recipe(
+        {**WINE, "serve": {"device": "cuda"}, "resources": {"cluster": {"step": {"gpus": 1}}}}, "recipe.yaml"
+    )
+    on_cluster = resolve(recipe, tmp_path, place="cluster")
+    with pytest.raises(DeviceUnavailableError, match="which is built without CUDA"):
+        prepare(on_cluster, Workspace(tmp_path / "root"))
+
+
+def test_another_device_is_another_result_and_the_gpus_of_its_pods_are_not(tmp_path: Path) -> None:
+    def digest(device: str, gpus: int) -> str:
+        settings = {"serve": {"device": device}, "resources": {"cluster": {"step": {"gpus": gpus}}}}
+        return resolve(check_recipe({**WINE, **settings}, "recipe.yaml"), tmp_path, place="cluster").digest
+
+    assert digest("cpu", 0) == digest("cpu", 1) != digest("cuda", 1)
+
+
+@pytest.mark.parametrize(
+    ("budget", "says"),
+    [
+        ({"max_memory": "1GB"}, "budget.max_memory: memory of a GPU is not measured"),
+        ({"max_energy": 5}, "budget.max_energy: energy of a GPU is not measured"),
+        ({"objective": "memory"}, "budget.objective: memory of a GPU is not measured"),
+        ({"objective": "energy"}, "budget.objective: energy of a GPU is not measured"),
+    ],
+)
+def test_a_budget_that_bounds_what_is_not_measured_on_a_gpu_is_refused(
+    tmp_path: Path, budget: dict[str, Any], says: str
+) -> None:
+    recipe = {**WINE, "serve": {"device": "cuda"}, "budget": budget}
+    with pytest.raises(RecipeError, match=says):
+        resolve(check_recipe(recipe, "recipe.yaml"), tmp_path, place="cluster")
+
+
 def test_a_users_module_is_named_by_its_digest(table: dict[str, Any], tmp_path: Path) -> None:
     recipe = {**table, "model": {"architecture": "net.py:Net"}}
     (tmp_path / "net.py").write_text("class Net: ...\n")
@@ -156,6 +200,10 @@ def test_a_run_that_does_not_exist_says_where_the_others_are(tmp_path: Path) -> 
         (
             {"resources": {"memory": "4GB", "cluster": {"step": {"memory": "4GB"}}}},
             "resources.cluster.step.memory: 4,000,000,000 bytes: preparing data takes resources.memory, 4,000,000,000",
+        ),
+        (
+            {"serve": {"device": "cuda"}},
+            "serve.device: cuda needs a GPU in the pods of the steps that measure; set resources.cluster.step.gpus: 1",
         ),
         (
             {"register": {"tracking_uri": "sqlite:///x.db"}},

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from windlass.compression.methods.distilled import Distilled
 from windlass.compression.methods.fp16 import Fp16
+from windlass.compression.methods.fp16_compute import Fp16Compute
 from windlass.compression.methods.int4 import Int4
 from windlass.compression.methods.int8 import Int8
 from windlass.compression.methods.int8_dynamic import Int8Dynamic
@@ -30,6 +31,7 @@ METHODS: tuple[type[Method], ...] = (
     Int8Mixed,
     Int8Dynamic,
     Fp16,
+    Fp16Compute,
     Int4,
 )
 UNCOMPRESSED = "fp32"

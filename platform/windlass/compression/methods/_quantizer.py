@@ -33,7 +33,7 @@ QUANTIZED = (
     "Unsqueeze",
 )
 """Everything else, softmax above all, stays float: 256 steps are too few for a probability."""
-_WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """The operators that may have weights."""
 _FLOAT_OUTPUT = ["Gemm", "MatMul"]
 """Their outputs are quantized only where the next operator reads them so; logits and numbers stay float."""
@@ -145,7 +145,7 @@ def layers(core: onnx.ModelProto) -> list[Layer]:
     for node in core.graph.node:
         if node.op_type not in QUANTIZED:
             continue
-        if node.op_type in _WEIGHTED and node.input[1] in sizes:
+        if node.op_type in WEIGHTED and node.input[1] in sizes:
             name = node.input[1].removesuffix(".weight")
             found.append(Layer(name, (*before, node.name), sizes[node.input[1]]))
             before = ()

@@ -15,7 +15,7 @@ from windlass.evaluation.config import EvaluateConfig
 from windlass.progress import track
 from windlass.tasks import get_task
 from windlass.variants import open_variant
-from windlass.variants.engines import load_engine
+from windlass.variants.engines import Device, load_engine
 
 
 def analyse(
@@ -28,6 +28,7 @@ def analyse(
     task: str,
     config: EvaluateConfig,
     threads: int,
+    device: Device = "cpu",
     split: SplitName = "validation",
 ) -> Analysis:
     """Write analysis.json, and PNG files of image examples, into `output`.
@@ -37,6 +38,7 @@ def analyse(
         model: directory of the trained model, whose gradients attack.
         dataset: directory of the bundle whose `split` is looked at.
         threads: of each engine.
+        device: on which each engine runs.
 
     Raises:
         EmptySplitError: the split has no rows.
@@ -54,7 +56,7 @@ def analyse(
     images = bundle.description.modality == "images"
     sample = read_sample(bundle, split, config.analysis.rows)
     reference = None if images else read_reference(bundle)
-    engines = {name: load_engine(path, open_variant(path), threads) for name, path in variants.items()}
+    engines = {name: load_engine(path, open_variant(path), threads, device=device) for name, path in variants.items()}
     with track(f"analysing {' and '.join(variants)}", unit="rows") as bar:
         subject = Subject(get_task(task), sample, engines, config, bar)
         clean = subject.clean()

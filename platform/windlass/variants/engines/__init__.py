@@ -7,6 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from windlass.errors import WindlassError
+from windlass.variants.engines._devices import (
+    SESSION_CONFIG,
+    Device,
+    DeviceUnavailableError,
+    check_build,
+    check_device,
+)
 from windlass.variants.signature import Signature
 from windlass.variants.variant import Variant
 
@@ -14,6 +21,17 @@ if TYPE_CHECKING:
     import numpy as np
 
     Array = np.ndarray[Any, np.dtype[Any]]
+
+__all__ = [
+    "SESSION_CONFIG",
+    "Device",
+    "DeviceUnavailableError",
+    "Engine",
+    "PredictionError",
+    "check_build",
+    "check_device",
+    "load_engine",
+]
 
 
 class PredictionError(WindlassError):
@@ -24,7 +42,11 @@ class PredictionError(WindlassError):
 
 
 class Engine(Protocol):
-    """A loaded variant. Its answers to the same inputs are the same, bit for bit, on one machine."""
+    """A loaded variant. Its answers to the same inputs are the same, bit for bit, on one machine.
+
+    On CUDA ONNX Runtime asks for deterministic kernels and promises nothing: there they are the same within the
+    tolerance of the golden examples.
+    """
 
     @property
     def signature(self) -> Signature: ...
@@ -38,13 +60,17 @@ class Engine(Protocol):
         ...
 
 
-def load_engine(directory: Path, variant: Variant, threads: int, *, workers: int = 1) -> Engine:
+def load_engine(directory: Path, variant: Variant, threads: int, *, workers: int = 1, device: Device = "cpu") -> Engine:
     """Load an opened variant with `threads` threads a call, in one of `workers` processes that do the same.
 
+    Args:
+        device: where the model runs; on CUDA `threads` are for the operators that have no kernel there.
+
     Raises:
+        DeviceUnavailableError: the device cannot be used on this machine.
         UnsafeModelError: the model's file is not of its format, or asks for what is never allowed.
         InvalidVariantError: the model does not load, or its inputs or outputs are not those of the signature.
     """
     from windlass.variants.engines._onnxruntime import OnnxRuntimeEngine
 
-    return OnnxRuntimeEngine.load(directory, variant, threads=threads, workers=workers)
+    return OnnxRuntimeEngine.load(directory, variant, threads=threads, workers=workers, device=device)

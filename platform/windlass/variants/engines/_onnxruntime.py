@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime, on the CPU or on a GPU."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime_errors
 from windlass.variants._bundle import InvalidVariantError
 from windlass.variants._onnx_safety import read_onnx
 from windlass.variants.engines import PredictionError
+from windlass.variants.engines._devices import SESSION_CONFIG, Device, open_session
 from windlass.variants.signature import Signature, TensorSpec
 from windlass.variants.variant import Variant
 
@@ -47,13 +48,13 @@ class OnnxRuntimeEngine:
         self._output_names = [output.name for output in signature.outputs]
 
     @classmethod
-    def load(cls, directory: Path, variant: Variant, *, threads: int, workers: int) -> OnnxRuntimeEngine:
+    def load(
+        cls, directory: Path, variant: Variant, *, threads: int, workers: int, device: Device
+    ) -> OnnxRuntimeEngine:
         # The bytes that were checked are the bytes that are loaded, whatever happens to the file meanwhile.
         model = read_onnx(directory / variant.files[0])
         try:
-            session = onnxruntime.InferenceSession(
-                model, sess_options=_options(threads, workers), providers=["CPUExecutionProvider"]
-            )
+            session = open_session(model, session_options(threads, workers), device)
         except _RUNTIME_ERRORS as error:
             raise InvalidVariantError(directory, f"{variant.files[0]} does not load: {error}") from error
         _check_tensors(directory, "input", session.get_inputs(), variant.signature.inputs)
@@ -72,7 +73,8 @@ class OnnxRuntimeEngine:
         return dict(zip(self._output_names, outputs, strict=True))
 
 
-def _options(threads: int, workers: int) -> onnxruntime.SessionOptions:
+def session_options(threads: int, workers: int) -> onnxruntime.SessionOptions:
+    """How a model is run in one of `workers` processes with `threads` threads each."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -81,6 +83,8 @@ def _options(threads: int, workers: int) -> onnxruntime.SessionOptions:
     options.use_deterministic_compute = True
     options.log_severity_level = _ERRORS_ONLY
     options.add_session_config_entry("session.load_model_format", "ONNX")
+    for key, value in SESSION_CONFIG.items():
+        options.add_session_config_entry(key, value)
     # A thread that spins while it waits takes the core from another worker.
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if workers == 1 else "0")
     return options
