@@ -58,7 +58,7 @@ constraints: install  ## write down the versions that are installed now
 	@mv constraints.new constraints.txt
 
 requirements: install  ## the hashed requirements of the images, from pyproject.toml and constraints.txt
-	@set -e; for role in build gateway mlflow components torch-cpu; do \
+	@set -e; for role in build gateway mlflow components torch-cpu spark; do \
 		echo "requirements/$$role.txt"; $(BIN)/python hack/lock_requirements.py $$role; done
 
 images:  ## the images that images.txt lists; REGISTRY, TAG, PYTHON_IMAGE, BUILDER and IMAGES="NAME…" change what and how
