@@ -1,7 +1,8 @@
 """Write a requirement file with hashes for one role: `python hack/lock_requirements.py ROLE [pip's arguments…]`.
 
 The versions are those of constraints.txt, for Spark those of constraints-spark.txt; the hashes are those of the wheels
-that Linux with Python 3.11 takes on x86-64 and on ARM. A package that has no wheel is named by a line `--no-binary`; every other one is refused as source.
+that Linux with Python 3.11 takes on x86-64 and on ARM. A package that has no wheel is named by a line `--no-binary`;
+every other one is refused as source.
 """
 
 from __future__ import annotations

@@ -1,0 +1,135 @@
+"""Spark's own scheduler on Kubernetes: this pod is the driver, in client mode, and Spark makes its executors as pods.
+
+It needs no operator. Executors have an account without rights and without a token, read the object store's credentials
+from a Secret as every pod of ours does, and belong to the driver's pod: where that goes, they go.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from windlass.cluster.jobs import DistributedJob, PullPolicy, Resources, Toleration
+from windlass.cluster.kinds import BATCHJOB
+from windlass.cluster.render import Manifest, render_pod
+from windlass.cluster.settings import ClusterSettings, SparkSettings
+
+_MEBIBYTE = 1 << 20
+_HEAP_SHARE = 0.5
+"""Of an executor's memory; the rest is for the Python workers, which read and write files, and for Java's own."""
+_LABELS = {"app.kubernetes.io/managed-by": "windlass", "windlass.io/part": "executor"}
+_DRIVER_LABEL = "windlass.io/driver"
+
+
+@dataclass(frozen=True)
+class ExecutorPods:
+    """What a recipe asks of the executors."""
+
+    count: int
+    memory_bytes: int
+    """The limit of each pod: heap, Python workers and all else."""
+    cpu: float = 1.0
+    """Cores kept free for each; it runs as many tasks at once, and at least one."""
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    tolerations: tuple[Toleration, ...] = ()
+    image_pull_policy: PullPolicy | None = None
+    priority_class: str | None = None
+
+    @property
+    def slots(self) -> int:
+        return max(1, int(self.cpu))
+
+
+@dataclass(frozen=True)
+class DriverPod:
+    """The pod in which this process runs."""
+
+    name: str
+    ip: str
+
+    @classmethod
+    def here(cls) -> Self:
+        name = socket.gethostname()
+        return cls(name, socket.gethostbyname(name))
+
+
+def describe_executor(settings: ClusterSettings, pods: ExecutorPods, driver: DriverPod) -> DistributedJob:
+    """One executor, as any pod of ours is described; Spark adds its own variables, volumes and labels."""
+    spark = _spark(settings)
+    variables = {"HOME": "/tmp", **settings.storage_environment()}  # noqa: S108 - an emptyDir
+    return DistributedJob(
+        name="windlass-executor",
+        namespace=settings.namespace,
+        image=spark.image,
+        command=("python", "-m", "windlass.data.spark.executor"),
+        env=variables,
+        secrets=(*settings.storage_credentials(), *settings.secret_variables(variables)),
+        resources=Resources(cpu=f"{pods.cpu:g}", memory=str(pods.memory_bytes)),
+        node_selector=pods.node_selector,
+        tolerations=pods.tolerations,
+        priority_class=pods.priority_class,
+        image_pull_policy=pods.image_pull_policy or settings.image_pull_policy,
+        image_pull_secrets=settings.image_pull_secrets,
+        service_account=spark.executor_service_account,
+        user_id=settings.user_id,
+        labels={**_LABELS, _DRIVER_LABEL: driver.name},
+    )
+
+
+def executor_pod(settings: ClusterSettings, pods: ExecutorPods, driver: DriverPod) -> Manifest:
+    """The executor's pod, from which Spark makes each."""
+    return render_pod(describe_executor(settings, pods, driver))
+
+
+def cluster_conf(settings: ClusterSettings, pods: ExecutorPods, driver: DriverPod, template: Path) -> dict[str, str]:
+    """Spark's configuration of a driver in a pod.
+
+    Args:
+        template: a file, which gets the executor's pod.
+    """
+    template.write_text(json.dumps(executor_pod(settings, pods, driver)), encoding="utf-8")
+    spark, kubernetes = _spark(settings), "spark.kubernetes"
+    heap_mebibytes = int(pods.memory_bytes * _HEAP_SHARE) // _MEBIBYTE
+    return {
+        "spark.master": f"k8s://https://{os.environ['KUBERNETES_SERVICE_HOST']}:{os.environ['KUBERNETES_SERVICE_PORT']}",
+        f"{kubernetes}.namespace": settings.namespace,
+        f"{kubernetes}.container.image": spark.image,
+        f"{kubernetes}.container.image.pullPolicy": pods.image_pull_policy or settings.image_pull_policy,
+        f"{kubernetes}.driver.pod.name": driver.name,
+        f"{kubernetes}.executor.podNamePrefix": driver.name,
+        f"{kubernetes}.executor.podTemplateFile": str(template),
+        f"{kubernetes}.executor.podTemplateContainerName": BATCHJOB.container,
+        f"{kubernetes}.executor.request.cores": f"{pods.cpu:g}",
+        f"{kubernetes}.executor.deleteOnTermination": "true",
+        # Executors get their configuration from the driver, and no volume is claimed: fewer rights are needed.
+        f"{kubernetes}.executor.disableConfigMap": "true",
+        f"{kubernetes}.driver.service.deleteOnTermination": "false",
+        f"{kubernetes}.driver.ownPersistentVolumeClaim": "false",
+        f"{kubernetes}.driver.reusePersistentVolumeClaim": "false",
+        f"{kubernetes}.authenticate.executor.serviceAccountName": spark.executor_service_account,
+        "spark.executor.instances": str(pods.count),
+        "spark.executor.cores": str(pods.slots),
+        "spark.executor.memory": f"{heap_mebibytes}m",
+        "spark.executor.memoryOverhead": f"{pods.memory_bytes // _MEBIBYTE - heap_mebibytes}m",
+        # Executors connect to the address to which the driver binds.
+        "spark.driver.host": driver.ip,
+        "spark.driver.bindAddress": driver.ip,
+        # Without these, whoever reaches a port of Spark's runs code.
+        "spark.authenticate": "true",
+        "spark.network.crypto.enabled": "true",
+    }
+
+
+def executors_of(driver: DriverPod) -> str:
+    """The selector of its executors' pods."""
+    return f"{_DRIVER_LABEL}={driver.name}"
+
+
+def _spark(settings: ClusterSettings) -> SparkSettings:
+    assert settings.spark is not None  # a recipe that needs it is refused before
+    return settings.spark
