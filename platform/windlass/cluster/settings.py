@@ -55,6 +55,7 @@ class SparkSettings(BaseModel):
 
     image: str
     """Of both."""
+    image_pull_policy: PullPolicy = "IfNotPresent"
     driver_service_account: str
     """Makes and deletes the executors."""
     executor_service_account: str
