@@ -21,6 +21,7 @@ from windlass.models.spec import HISTORY_NAME, STEPS_NAME
 from windlass.recipe.keys import step_key
 from windlass.recipe.resolve import ResolvedRecipe
 from windlass.recipe.runs import StepResult, Summary
+from windlass.recipe.spark_job import prepare_in_job, settings_for_job
 from windlass.recipe.summaries import (
     figures,
     flat,
@@ -47,13 +48,13 @@ SERVING_MODULES = ("windlass_gateway.worker",)
 
 
 def prepare(resolved: ResolvedRecipe, workspace: Workspace) -> StepResult:
-    """Make the dataset bundle."""
+    """Make the dataset bundle: here, or on Spark in a job of the cluster."""
     from windlass.data.prepare import prepare as prepare_data
 
     recipe, task = resolved.recipe, get_task(resolved.recipe.task)
     key = step_key(
         "prepare",
-        data=recipe.data.model_dump(mode="json", exclude={"source"}),
+        data=recipe.data.model_dump(mode="json", exclude={"source", "engine", "executors", "executor_memory"}),
         source=resolved.source.digest,
         modality=task.modality,
         target_kind=task.target_kind,
@@ -72,6 +73,10 @@ def prepare(resolved: ResolvedRecipe, workspace: Workspace) -> StepResult:
             carry=recipe.evaluate.sensitive,
         )
 
+    if (settings := settings_for_job(resolved)) is not None:
+        reference, cached = prepare_in_job(resolved, workspace, key=key, settings=settings)
+        summary = summarize_dataset(workspace.fetch(reference))
+        return StepResult(step="prepare", key=key, reference=reference, cached=cached, summary=summary)
     return _publish("prepare", key, workspace, make, summarize_dataset)
 
 
