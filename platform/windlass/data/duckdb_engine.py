@@ -141,6 +141,11 @@ class DuckDBEngine:
         with self._errors():
             yield from self._connection.sql(query).to_arrow_reader(batch_rows)
 
+    def schema(self, query: str) -> pa.Schema:
+        """What a result is made of."""
+        with self._errors():
+            return self._connection.sql(query).limit(0).to_arrow_reader(1).schema
+
     def close(self) -> None:
         self._connection.close()
 
@@ -287,10 +292,10 @@ def _reject(file: TableFile, table: RawTable, position: int, column: int | None,
     shown = f": {text[:80]!r}" if text else ""
     names = file.names if table.kind == "csv" else ()
     named = names[min(column, len(names)) - 1] if names and column else None
-    return Reject(file.name, _line_at(file, position), named, f"{reason}{expected}{shown}")
+    return Reject(file.name, line_at(file, position), named, f"{reason}{expected}{shown}")
 
 
-def _line_at(file: TableFile, position: int) -> int:
+def line_at(file: TableFile, position: int) -> int:
     """The line on which a byte lies, both from 1: DuckDB counts rows, and a quoted value may span lines."""
     line, left = 1, position - 1
     with open_bytes(file.uri) as stream:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -71,7 +71,7 @@ def prepare_table(
     table = read_layout(source)
     with (
         track("prepare", total=100, unit="%") as tracker,
-        open_engine(output.parent, memory_limit_bytes, threads, tracker) as engine,
+        open_engine(output.parent, memory_limit_bytes, threads, tracker, config.engine) as engine,
     ):
         engine.open(_SOURCE, table)
         sample = engine.sample(_SOURCE, GUESS_ROWS)
@@ -85,15 +85,30 @@ def prepare_table(
 
 
 @contextmanager
-def open_engine(beside: Path, memory_limit_bytes: int, threads: int, tracker: Tracker) -> Iterator[DuckDBEngine]:
+def open_engine(
+    beside: Path,
+    memory_limit_bytes: int,
+    threads: int,
+    tracker: Tracker,
+    name: Literal["duckdb", "spark"] = "duckdb",
+) -> Iterator[Engine]:
     """An engine with room of its own in the directory `beside`, gone afterwards."""
     directory = Path(tempfile.mkdtemp(prefix="prepare-", dir=beside))
     try:
-        engine = DuckDBEngine(directory, memory_limit_bytes=memory_limit_bytes, threads=threads, tracker=tracker)
-        try:
-            yield engine
-        finally:
-            engine.close()
+        if name == "spark":
+            from windlass.data.spark.session import local_settings, spark_session
+
+            settings = local_settings(directory, threads=threads, memory_limit_bytes=memory_limit_bytes)
+            with spark_session(settings) as session:
+                from windlass.data.spark.engine import SparkEngine
+
+                with closing(SparkEngine(session, settings, tracker=tracker)) as engine:
+                    yield engine
+        else:
+            with closing(
+                DuckDBEngine(directory, memory_limit_bytes=memory_limit_bytes, threads=threads, tracker=tracker)
+            ) as engine:
+                yield engine
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 

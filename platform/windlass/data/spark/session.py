@@ -114,6 +114,8 @@ def spark_session(settings: SessionSettings) -> Iterator[SparkSession]:
     except ImportError:
         raise MissingExtraError("data.engine: spark", "spark") from None
     check_java()
+    # The context asks this variable, and no configuration, which Python its tasks run.
+    os.environ["PYSPARK_PYTHON"] = sys.executable
     builder = SparkSession.builder
     for name, value in {**_CONF, **_conf_of(settings), **settings.conf}.items():
         builder = builder.config(name, value)
@@ -149,8 +151,6 @@ def _conf_of(settings: SessionSettings) -> dict[str, str]:
         "spark.driver.memory": f"{settings.heap_bytes // _MEBIBYTE}m",
         "spark.driver.defaultJavaOptions": " ".join(_JAVA_OPTIONS),
         "spark.executor.defaultJavaOptions": " ".join(_JAVA_OPTIONS),
-        "spark.pyspark.python": sys.executable,
-        "spark.pyspark.driver.python": sys.executable,
         "spark.sql.shuffle.partitions": str(2 * settings.slots),
         "spark.default.parallelism": str(2 * settings.slots),
     }
