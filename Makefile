@@ -6,7 +6,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := platform components pipelines services tests
 PYTEST := $(BIN)/python -m pytest
-APART := not images and not cluster and not cluster_node
+APART := not images and not cluster and not cluster_node and not spark
+SPARK_VENV ?= .venv-spark
+SPARK_STAMP := $(SPARK_VENV)/.installed
 
 .DEFAULT_GOAL := help
 
@@ -24,6 +26,9 @@ test-faults: install  ## faults, attacks and the browser
 
 test-images: install  ## builds the images and looks into them
 	$(PYTEST) -m images
+
+test-spark: $(SPARK_STAMP)  ## preparing data on Spark, on this machine; needs Java, and has a virtual environment of its own
+	$(SPARK_VENV)/bin/python -m pytest -m spark --confcutdir tests/spark tests/spark
 
 test-cluster: install  ## on the cluster of KUBECONFIG, with our images on its nodes; docs/how-to/small-cluster.md
 	$(PYTEST) -m "cluster and not cluster_node" tests/cluster
@@ -71,7 +76,14 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all,dev]'
 	@touch $@
 
-clean:  ## remove what was built; results in .windlass/ stay
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache bench-results
+# Spark wants another pandas than the rest, so it cannot live in the environment of every other role.
+$(SPARK_STAMP): pyproject.toml constraints-spark.txt
+	$(PYTHON) -m venv $(SPARK_VENV)
+	$(SPARK_VENV)/bin/python -m pip install --quiet -c constraints-spark.txt -e '.[spark,pipelines]' \
+		hypothesis 'moto[server]' pytest pytest-timeout scikit-learn
+	@touch $@
 
-.PHONY: help run test test-faults test-images test-cluster test-cluster-full test-cluster-node check format bench generate constraints requirements images install clean
+clean:  ## remove what was built; results in .windlass/ stay
+	rm -rf $(VENV) $(SPARK_VENV) .mypy_cache .ruff_cache .pytest_cache bench-results
+
+.PHONY: help run test test-faults test-images test-spark test-cluster test-cluster-full test-cluster-node check format bench generate constraints requirements images install clean
