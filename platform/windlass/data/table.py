@@ -7,7 +7,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -45,6 +45,8 @@ from windlass.schema import digest_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from windlass.data.spark.kubernetes import SparkCluster
+
 STAGED = "staged"
 _SOURCE = "source"
 _TRAIN = "train"
@@ -59,11 +61,13 @@ def prepare_table(
     memory_limit_bytes: int,
     threads: int,
     carry: Sequence[str] = (),
+    cluster: SparkCluster | None = None,
 ) -> DatasetDescription:
     """Write the bundle of a table. The room for the staged table is taken beside `output`.
 
     Args:
         carry: columns to be written even where the recipe leaves them out of the features.
+        cluster: where Spark makes its executors; None: Spark's tasks run on this machine.
 
     Raises:
         DataError: the table is not as it has to be; the message names the file, row or column.
@@ -71,7 +75,7 @@ def prepare_table(
     table = read_layout(source)
     with (
         track("prepare", total=100, unit="%") as tracker,
-        open_engine(output.parent, memory_limit_bytes, threads, tracker, config.engine) as engine,
+        open_engine(output.parent, memory_limit_bytes, threads, tracker, config.engine, cluster) as engine,
     ):
         engine.open(_SOURCE, table)
         sample = engine.sample(_SOURCE, GUESS_ROWS)
@@ -91,26 +95,33 @@ def open_engine(
     threads: int,
     tracker: Tracker,
     name: Literal["duckdb", "spark"] = "duckdb",
+    cluster: SparkCluster | None = None,
 ) -> Iterator[Engine]:
     """An engine with room of its own in the directory `beside`, gone afterwards."""
     directory = Path(tempfile.mkdtemp(prefix="prepare-", dir=beside))
     try:
-        if name == "spark":
-            from windlass.data.spark.session import local_settings, spark_session
-
-            settings = local_settings(directory, threads=threads, memory_limit_bytes=memory_limit_bytes)
-            with spark_session(settings) as session:
-                from windlass.data.spark.engine import SparkEngine
-
-                with closing(SparkEngine(session, settings, tracker=tracker)) as engine:
-                    yield engine
-        else:
-            with closing(
-                DuckDBEngine(directory, memory_limit_bytes=memory_limit_bytes, threads=threads, tracker=tracker)
-            ) as engine:
-                yield engine
+        with _engine(directory, memory_limit_bytes, threads, tracker, name, cluster) as engine:
+            yield engine
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _engine(
+    directory: Path,
+    memory_limit_bytes: int,
+    threads: int,
+    tracker: Tracker,
+    name: Literal["duckdb", "spark"],
+    cluster: SparkCluster | None,
+) -> AbstractContextManager[Engine]:
+    if name == "duckdb":
+        engine = DuckDBEngine(directory, memory_limit_bytes=memory_limit_bytes, threads=threads, tracker=tracker)
+        return closing(engine)
+    from windlass.data.spark.place import cluster_engine, local_engine
+
+    if cluster is not None:
+        return cluster_engine(cluster, directory, memory_limit_bytes=memory_limit_bytes, tracker=tracker)
+    return local_engine(directory, threads=threads, memory_limit_bytes=memory_limit_bytes, tracker=tracker)
 
 
 class _Preparation:

@@ -21,6 +21,7 @@ from windlass.cluster.errors import JobError, OutOfMemoryError, PodFailedError
 from windlass.cluster.jobs import DistributedJob, Owner, Resources
 from windlass.cluster.launcher import Launcher, find_owner
 from windlass.cluster.settings import SETTINGS_VARIABLE, ClusterSettings
+from windlass.data.spark.kubernetes import ExecutorPods, SparkCluster
 from windlass.errors import (
     EXIT_BAD_INPUT,
     EXIT_FAILURE,
@@ -32,7 +33,7 @@ from windlass.errors import (
 from windlass.recipe.model import Recipe
 from windlass.recipe.resolve import ResolvedRecipe
 from windlass.recipe.runs import StepError
-from windlass.storage import Reference, Workspace
+from windlass.storage import Reference, StorageUnreachableError, Workspace
 
 _FINAL_EXIT_CODES = (EXIT_FAILURE, EXIT_BAD_INPUT, EXIT_INTERRUPTED)
 
@@ -62,6 +63,33 @@ class PrepareMemoryError(WindlassError):
 def request_name(key: str) -> str:
     """The document below the root that tells the Job's pod what to do: a resolved recipe."""
     return f"jobs/prepare/{key}/request.json"
+
+
+def scratch_name(key: str) -> str:
+    """Where, below the root, the tasks of a step put what its driver takes."""
+    return f"work/prepare/{key}"
+
+
+def cluster_of(resolved: ResolvedRecipe, *, scratch: str) -> SparkCluster | None:
+    """The cluster for Spark's executors, where this process is a pod of a run on Spark; None elsewhere.
+
+    Raises:
+        InvalidSettingsError: the settings of the run are of another version.
+    """
+    data, asked = resolved.recipe.data, resolved.recipe.resources.cluster
+    settings = ClusterSettings.from_environment() if data.engine == "spark" else None
+    if settings is None:
+        return None
+    pods = ExecutorPods(
+        count=data.executors,
+        memory_bytes=data.executor_memory,
+        cpu=asked.step.cpu,
+        node_selector=asked.node_selector,
+        tolerations=asked.pod_tolerations(),
+        image_pull_policy=asked.image_pull_policy,
+        priority_class=asked.priority_class,
+    )
+    return SparkCluster(settings, pods, scratch)
 
 
 def settings_for_job(resolved: ResolvedRecipe) -> ClusterSettings | None:
@@ -114,13 +142,15 @@ def prepare_in_job(
     # A pod's host name is its own name, cut off at 63 characters; Kubeflow Pipelines says the whole.
     owner = find_owner(api, settings.namespace, os.environ.get("KFP_POD_NAME") or socket.gethostname())
     launcher, job = Launcher(api, kind="job"), describe_job(resolved, workspace.uri, key, settings, owner)
-    workspace.write_document(request_name(key), resolved.model_dump_json(indent=2).encode())
+    workspace.write_document(request_name(key), resolved.model_dump_json(indent=2, by_alias=True).encode())
     try:
         launcher.run(job, on_log=_relay, on_state=lambda report: progress.message(f"prepare on Spark: {report.text}"))
     except PodFailedError as error:
         raise explain(error) from error
     finally:
         launcher.delete(job.name, job.namespace)
+        with contextlib.suppress(StorageUnreachableError):  # it must not hide why the Job ended
+            _clear_scratch(workspace, key)
     reference = workspace.find("prepare", key)
     if reference is None:
         raise JobError(
@@ -170,6 +200,12 @@ def describe_job(
         labels={"app.kubernetes.io/managed-by": "windlass", "windlass.io/step": "prepare"},
         owner=owner,
     )
+
+
+def _clear_scratch(workspace: Workspace, key: str) -> None:
+    """The driver does so, unless it was lost."""
+    if workspace.list_documents(f"{scratch_name(key)}/"):
+        workspace.remove(Reference(uri=f"{workspace.uri}/{scratch_name(key)}", digest="unpublished"))
 
 
 def explain(error: PodFailedError) -> WindlassError:

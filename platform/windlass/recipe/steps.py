@@ -21,7 +21,7 @@ from windlass.models.spec import HISTORY_NAME, STEPS_NAME
 from windlass.recipe.keys import step_key
 from windlass.recipe.resolve import ResolvedRecipe
 from windlass.recipe.runs import StepResult, Summary
-from windlass.recipe.spark_job import prepare_in_job, settings_for_job
+from windlass.recipe.spark_job import cluster_of, prepare_in_job, scratch_name, settings_for_job
 from windlass.recipe.summaries import (
     figures,
     flat,
@@ -71,6 +71,7 @@ def prepare(resolved: ResolvedRecipe, workspace: Workspace) -> StepResult:
             memory_limit_bytes=recipe.resources.memory,
             threads=threads_of(resolved),
             carry=recipe.evaluate.sensitive,
+            cluster=cluster_of(resolved, scratch=f"{workspace.uri}/{scratch_name(key)}"),
         )
 
     if (settings := settings_for_job(resolved)) is not None:

@@ -18,10 +18,13 @@ from windlass.cluster.jobs import DistributedJob, PullPolicy, Resources, Tolerat
 from windlass.cluster.kinds import BATCHJOB
 from windlass.cluster.render import Manifest, render_pod
 from windlass.cluster.settings import ClusterSettings, SparkSettings
+from windlass.data.spark.session import SessionSettings
 
 _MEBIBYTE = 1 << 20
 _HEAP_SHARE = 0.5
 """Of an executor's memory; the rest is for the Python workers, which read and write files, and for Java's own."""
+_JAVA_BYTES = 256 * _MEBIBYTE
+"""Of an executor's Java process beyond its heap: code, threads, buffers of the network."""
 _LABELS = {"app.kubernetes.io/managed-by": "windlass", "windlass.io/part": "executor"}
 _DRIVER_LABEL = "windlass.io/driver"
 
@@ -43,6 +46,20 @@ class ExecutorPods:
     @property
     def slots(self) -> int:
         return max(1, int(self.cpu))
+
+    @property
+    def heap_bytes(self) -> int:
+        return int(self.memory_bytes * _HEAP_SHARE)
+
+
+@dataclass(frozen=True)
+class SparkCluster:
+    """A cluster in which this process is a pod that may make others."""
+
+    settings: ClusterSettings
+    pods: ExecutorPods
+    scratch: str
+    """`s3://bucket/prefix` of this step: what tasks write before the driver takes it."""
 
 
 @dataclass(frozen=True)
@@ -86,15 +103,38 @@ def executor_pod(settings: ClusterSettings, pods: ExecutorPods, driver: DriverPo
     return render_pod(describe_executor(settings, pods, driver))
 
 
-def cluster_conf(settings: ClusterSettings, pods: ExecutorPods, driver: DriverPod, template: Path) -> dict[str, str]:
-    """Spark's configuration of a driver in a pod.
+def cluster_session(
+    settings: ClusterSettings,
+    pods: ExecutorPods,
+    driver: DriverPod,
+    directory: Path,
+    *,
+    memory_limit_bytes: int,
+    scratch: str,
+) -> SessionSettings:
+    """A session whose driver is this pod.
 
     Args:
-        template: a file, which gets the executor's pod.
+        directory: of this process; the executor's pod is written there.
+        memory_limit_bytes: of this process and the Java process that it starts.
+        scratch: where tasks put what the driver takes, `s3://bucket/prefix`.
     """
+    template = directory / "executor.json"
     template.write_text(json.dumps(executor_pod(settings, pods, driver)), encoding="utf-8")
+    outside_heap_bytes = pods.memory_bytes - pods.heap_bytes - _JAVA_BYTES
+    return SessionSettings(
+        directory=directory,
+        slots=pods.count * pods.slots,
+        heap_bytes=int(memory_limit_bytes * _HEAP_SHARE),
+        task_memory_bytes=max(0, outside_heap_bytes) // pods.slots,
+        conf=_conf(settings, pods, driver, template),
+        scratch=scratch,
+    )
+
+
+def _conf(settings: ClusterSettings, pods: ExecutorPods, driver: DriverPod, template: Path) -> dict[str, str]:
     spark, kubernetes = _spark(settings), "spark.kubernetes"
-    heap_mebibytes = int(pods.memory_bytes * _HEAP_SHARE) // _MEBIBYTE
+    heap_mebibytes = pods.heap_bytes // _MEBIBYTE
     return {
         "spark.master": f"k8s://https://{os.environ['KUBERNETES_SERVICE_HOST']}:{os.environ['KUBERNETES_SERVICE_PORT']}",
         f"{kubernetes}.namespace": settings.namespace,
@@ -119,8 +159,7 @@ def cluster_conf(settings: ClusterSettings, pods: ExecutorPods, driver: DriverPo
         # Executors connect to the address to which the driver binds.
         "spark.driver.host": driver.ip,
         "spark.driver.bindAddress": driver.ip,
-        # Without these, whoever reaches a port of Spark's runs code.
-        "spark.authenticate": "true",
+        # Beside `spark.authenticate`, without which whoever reaches a port of Spark's runs code.
         "spark.network.crypto.enabled": "true",
     }
 

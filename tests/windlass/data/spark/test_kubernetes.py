@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 from windlass.cluster.jobs import Toleration
 from windlass.cluster.settings import ClusterSettings, SparkSettings, StorageSettings
 from windlass.data.spark.executor import executor_command
-from windlass.data.spark.kubernetes import DriverPod, ExecutorPods, cluster_conf, executors_of
+from windlass.data.spark.kubernetes import DriverPod, ExecutorPods, cluster_session, executors_of
+from windlass.data.spark.session import SessionSettings
 
 DRIVER = DriverPod("windlass-prepare-1-abc", "198.18.0.9")
 SETTINGS = ClusterSettings(
@@ -41,34 +43,46 @@ PODS = ExecutorPods(
 
 
 @pytest.fixture
-def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SessionSettings:
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "198.19.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
-    return cluster_conf(SETTINGS, PODS, DRIVER, tmp_path / "executor.json")
+    return cluster_session(
+        SETTINGS, PODS, DRIVER, tmp_path, memory_limit_bytes=2 * 10**9, scratch="s3://bucket/work/step"
+    )
 
 
 @pytest.fixture
-def pod(conf: dict[str, str]) -> dict[str, Any]:
+def conf(session: SessionSettings) -> Mapping[str, str]:
+    return session.conf
+
+
+@pytest.fixture
+def pod(conf: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(Path(conf["spark.kubernetes.executor.podTemplateFile"]).read_text("utf-8"))
     return found
 
 
-def test_ports_of_spark_take_nothing_from_strangers_and_say_nothing_in_clear(conf: dict[str, str]) -> None:
-    assert conf["spark.authenticate"] == conf["spark.network.crypto.enabled"] == "true"
+def test_ports_of_spark_say_nothing_in_clear(conf: Mapping[str, str]) -> None:
+    assert conf["spark.network.crypto.enabled"] == "true"
 
 
-def test_no_credential_is_in_the_configuration(conf: dict[str, str]) -> None:
+def test_no_credential_is_in_the_configuration(conf: Mapping[str, str]) -> None:
     assert not [name for name in conf if "secret" in name.lower() or "AWS" in name]
 
 
-def test_executors_connect_to_the_pods_address_and_belong_to_the_pod(conf: dict[str, str]) -> None:
+def test_executors_connect_to_the_pods_address_and_belong_to_the_pod(conf: Mapping[str, str]) -> None:
     assert conf["spark.driver.host"] == conf["spark.driver.bindAddress"] == DRIVER.ip
     assert conf["spark.kubernetes.driver.pod.name"] == DRIVER.name
 
 
-def test_heap_and_the_rest_are_the_memory_that_the_recipe_gives_an_executor(conf: dict[str, str]) -> None:
+def test_heap_and_the_rest_are_the_memory_that_the_recipe_gives_an_executor(conf: Mapping[str, str]) -> None:
     parts = [int(conf[f"spark.executor.{name}"].removesuffix("m")) for name in ("memory", "memoryOverhead")]
     assert sum(parts) == 4096
+
+
+def test_the_tasks_of_an_executor_share_what_its_java_process_leaves(session: SessionSettings) -> None:
+    assert session.slots == PODS.count * 1
+    assert session.task_memory_bytes == (4096 - 2048 - 256) << 20
 
 
 def test_an_executor_reads_credentials_from_the_secret_and_has_no_token(pod: dict[str, Any]) -> None:
