@@ -14,7 +14,7 @@ from windlass import __version__
 
 pytestmark = [pytest.mark.images, pytest.mark.timeout(3600)]
 
-LIMIT_MB = {"components": 2300, "gateway": 550, "mlflow": 1100, "spark": 1000}
+LIMIT_MB = {"components": 2300, "gateway": 550, "mlflow": 1100, "spark": 1050}
 ENTRIES = {
     "components": "windlass_components.train, windlass_pipelines.runner, windlass_cli.main, windlass_gateway.worker",
     "gateway": "windlass_gateway.supervisor, windlass_gateway.worker, windlass_gateway.reconciler",

@@ -56,7 +56,9 @@ class DataConfig(Section):
         default="duckdb", description="what prepares a table; spark is for what outgrows one machine"
     )
     executors: PositiveInt = Field(default=2, description="of spark")
-    executor_memory: SizeBytes = Field(default=4 * 10**9, gt=0, description="limit of each executor of spark")
+    executor_memory: SizeBytes = Field(
+        default=4 * 10**9, ge=15 * 10**8, description="limit of each executor of spark, at least 1.5GB"
+    )
     image_size: tuple[PositiveInt, PositiveInt] | None = Field(
         default=None, description="height and width; default: the size of the images, if it is one"
     )

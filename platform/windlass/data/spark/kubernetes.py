@@ -18,7 +18,7 @@ from windlass.cluster.jobs import DistributedJob, PullPolicy, Resources, Tolerat
 from windlass.cluster.kinds import BATCHJOB
 from windlass.cluster.render import Manifest, render_pod
 from windlass.cluster.settings import ClusterSettings, SparkSettings
-from windlass.data.spark.session import SessionSettings
+from windlass.data.spark.session import LEAST_HEAP_BYTES, SessionSettings
 
 _MEBIBYTE = 1 << 20
 _HEAP_SHARE = 0.5
@@ -49,7 +49,7 @@ class ExecutorPods:
 
     @property
     def heap_bytes(self) -> int:
-        return int(self.memory_bytes * _HEAP_SHARE)
+        return max(LEAST_HEAP_BYTES, int(self.memory_bytes * _HEAP_SHARE))
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def cluster_session(
     return SessionSettings(
         directory=directory,
         slots=pods.count * pods.slots,
-        heap_bytes=int(memory_limit_bytes * _HEAP_SHARE),
+        heap_bytes=max(LEAST_HEAP_BYTES, int(memory_limit_bytes * _HEAP_SHARE)),
         task_memory_bytes=max(0, outside_heap_bytes) // pods.slots,
         conf=_conf(settings, pods, driver, template),
         scratch=scratch,

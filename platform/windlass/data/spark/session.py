@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 LEAST_JAVA = 17
 _MEBIBYTE = 1 << 20
-_LEAST_HEAP_BYTES = 512 * _MEBIBYTE
+LEAST_HEAP_BYTES = 512 * _MEBIBYTE
+"""Spark starts with no less than 450."""
 _HEAP_SHARE = 0.5
 """Of a step's memory on one machine; the rest is for the Python workers, which read and write files."""
 _LOCAL_ADDRESS = "127.0.0.1"
@@ -86,7 +87,7 @@ class SessionSettings:
 
 def local_settings(directory: Path, *, threads: int, memory_limit_bytes: int) -> SessionSettings:
     """Everything on this machine: `threads` tasks at once, in about the memory of `memory_limit_bytes`."""
-    heap_bytes = max(_LEAST_HEAP_BYTES, int(memory_limit_bytes * _HEAP_SHARE))
+    heap_bytes = max(LEAST_HEAP_BYTES, int(memory_limit_bytes * _HEAP_SHARE))
     conf = {
         "spark.master": f"local[{threads}]",
         "spark.driver.host": _LOCAL_ADDRESS,
