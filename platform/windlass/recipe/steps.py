@@ -53,7 +53,7 @@ def prepare(resolved: ResolvedRecipe, workspace: Workspace) -> StepResult:
     recipe, task = resolved.recipe, get_task(resolved.recipe.task)
     key = step_key(
         "prepare",
-        data=recipe.data.model_dump(mode="json", exclude={"source"}),
+        data=recipe.data.model_dump(mode="json", exclude={"source", "engine", "executors", "executor_memory"}),
         source=resolved.source.digest,
         modality=task.modality,
         target_kind=task.target_kind,
