@@ -51,8 +51,8 @@ format: install  ## style, mended in place
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install  ## ratios measured side by side, as tables and as JSON in bench-results/; bench_cluster.py by hand
-	@set -e; for bench in $(filter-out %/bench_cluster.py,$(wildcard tests/performance/bench_*.py)); do echo "== $$bench"; $(BIN)/python $$bench; done
+bench: install  ## ratios measured side by side, as tables and as JSON in bench-results/; bench_cluster.py and bench_spark.py by hand
+	@set -e; for bench in $(filter-out %/bench_cluster.py %/bench_spark.py,$(wildcard tests/performance/bench_*.py)); do echo "== $$bench"; $(BIN)/python $$bench; done
 
 generate: install  ## what is made from source: the pipelines' YAML, the reference of the recipe
 	$(BIN)/python -m windlass_pipelines.compile

@@ -55,9 +55,13 @@ class DataConfig(Section):
     engine: Literal["duckdb", "spark"] = Field(
         default="duckdb", description="what prepares a table; spark is for what outgrows one machine"
     )
-    executors: PositiveInt = Field(default=2, description="of spark")
+    executors: PositiveInt = Field(
+        default=2, description="of spark on a cluster; on one machine it runs `resources.threads` tasks"
+    )
     executor_memory: SizeBytes = Field(
-        default=4 * 10**9, ge=15 * 10**8, description="limit of each executor of spark, at least 1.5GB"
+        default=4 * 10**9,
+        ge=15 * 10**8,
+        description="limit of each executor, at least 1.5GB; on one machine `resources.memory` is that of all",
     )
     image_size: tuple[PositiveInt, PositiveInt] | None = Field(
         default=None, description="height and width; default: the size of the images, if it is one"

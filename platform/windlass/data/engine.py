@@ -2,7 +2,8 @@
 
 The program's SQL stays in what DuckDB 2.0 and Spark 4.3 read alike: `CASE`, `CAST`, `TRY_CAST`, `md5`, `substr`, `||`,
 `chr`, `floor`, `abs`, `log2`, `power`, `trim`, `lower`, `regexp_like`, `conv`, `unix_micros`, plain aggregates; no
-backslash in a literal. An engine defines what its dialect lacks (DuckDB: the last three of the functions).
+backslash in a literal, and STRING for a text, for Spark's VARCHAR wants a length. An engine defines what its dialect
+lacks (DuckDB: the last three of the functions).
 Columns are named c0, c1, … inside the program, so that no name of a user's meets a dialect's rules.
 """
 

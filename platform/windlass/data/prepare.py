@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from windlass.data.config import DataConfig
 from windlass.data.description import DatasetDescription
-from windlass.data.errors import WrongModalityError
+from windlass.data.errors import ImagesOnSparkError, WrongModalityError
 from windlass.data.sources import SKLEARN_IMAGES, ResolvedSource
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ def prepare(
     if images != (modality == "images"):
         raise WrongModalityError("images" if images else "a table", modality)
     if images:
+        if config.engine == "spark":
+            raise ImagesOnSparkError
         from windlass.data.images import prepare_images
 
         return prepare_images(
