@@ -7,6 +7,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,7 +16,7 @@ from windlass.data.duckdb_engine import DuckDBEngine, line_at
 from windlass.data.engine import Reject
 from windlass.data.spark.parts import plan_parts, quotes_of_range, readable
 from windlass.data.spark.session import SessionSettings
-from windlass.data.spark.shards import ShardWriter, collect_shards
+from windlass.data.spark.shards import ShardWriter, clear, collect_shards
 from windlass.data.spark.source import NAME, REJECTS, ReadTask, RejectsOfPart, TableSource
 from windlass.data.tables import RawTable
 from windlass.progress import Tracker
@@ -40,10 +41,14 @@ class SparkEngine:
         self._tasks: dict[str, ReadTask] = {}
         self._rejects: list[RejectsOfPart] = []
         self._kept: list[DataFrame] = []
+        self._origins: dict[str, str] = {}
+        """Of the shards on this process's disk, which executors do not see: where they read them."""
         session.dataSource.register(TableSource)
 
     def open(self, name: str, table: RawTable) -> None:
         """See `Engine.open`."""
+        files = tuple(replace(file, uri=self._origins.get(file.uri, file.uri)) for file in table.files)
+        table = replace(table, files=files)
         columns = ", ".join(f"c{i}" for i in range(len(table.columns)))
         self._tasks[name] = self._task(name, table, f"SELECT {columns} FROM {name}")
         self._load(self._tasks[name]).drop(REJECTS).createOrReplaceTempView(name)
@@ -117,13 +122,16 @@ class SparkEngine:
         )
         writer = ShardWriter(self._settings.scratch or str(output), schema, num_classes)
         written = self._watched(ordered.mapInArrow(writer, ShardWriter.REPLY).collect)
-        return collect_shards([row.asDict() for row in written], writer.place, output, num_classes)
+        taken, self._origins = collect_shards([row.asDict() for row in written], writer.place, output, num_classes)
+        return taken
 
     def close(self) -> None:
         """Cancel what runs, and free the room of what was kept."""
         self._session.sparkContext.cancelAllJobs()
         for kept in self._kept:
             kept.unpersist()
+        if self._settings.scratch and self._origins:
+            clear(self._settings.scratch)
 
     def _task(self, name: str, table: RawTable, query: str) -> ReadTask:
         context = self._session.sparkContext

@@ -56,24 +56,44 @@ class ShardWriter:
         yield pa.RecordBatch.from_pylist(replies, schema=_reply_schema())
 
 
-def collect_shards(replies: Sequence[Mapping[str, Any]], place: str, output: Path, num_classes: int | None) -> Written:
-    """Bring the shards of the attempts that won into `output`, numbered in the order of their rows."""
+def collect_shards(
+    replies: Sequence[Mapping[str, Any]], place: str, output: Path, num_classes: int | None
+) -> tuple[Written, dict[str, str]]:
+    """Bring the shards of the attempts that won into `output`, numbered in the order of their rows.
+
+    Returns:
+        What was written, and by the path of each shard where other machines read it, if that is elsewhere: there it
+        stays until `clear`.
+    """
+    origins: dict[str, str] = {}
     shards: dict[SplitName, list[str]] = {split: [] for split in SPLITS}
     rows = dict.fromkeys(SPLITS, 0)
     counts = {split: [0] * (num_classes or 0) for split in SPLITS}
     for reply in sorted(replies, key=lambda each: (each["partition"], each["name"])):
         split: SplitName = reply["split"]
         name = f"{split}-{len(shards[split]):05d}.parquet"
-        _take(f"{place}/{reply['folder']}/{reply['name']}", output / name)
+        uri = f"{place}/{reply['folder']}/{reply['name']}"
+        _take(uri, output / name)
+        if uri.startswith("s3://"):
+            origins[str(output / name)] = uri
         shards[split].append(name)
         rows[split] += reply["rows"]
         for index, count in enumerate(reply["class_counts"]):
             counts[split][index] += count
-    _clear(place)
+    if not origins:
+        clear(place)
     classes = {split: tuple(found) for split, found in counts.items()}
-    return Written(
-        {split: tuple(names) for split, names in shards.items()}, rows, None if num_classes is None else classes
-    )
+    taken = {split: tuple(names) for split, names in shards.items()}
+    return Written(taken, rows, None if num_classes is None else classes), origins
+
+
+def clear(place: str) -> None:
+    """Remove the folders of all attempts, of those that lost too."""
+    if place.startswith("s3://"):
+        s3_filesystem().delete_dir_contents(place.removeprefix("s3://"), missing_dir_ok=True)
+        return
+    for folder in Path(place).glob("part-*"):
+        shutil.rmtree(folder)
 
 
 def _reply_schema() -> pa.Schema:
@@ -104,12 +124,3 @@ def _take(uri: str, path: Path) -> None:
         return
     with s3_filesystem().open_input_stream(uri.removeprefix("s3://")) as source, path.open("wb") as target:
         shutil.copyfileobj(source, target, _CHUNK_BYTES)
-
-
-def _clear(place: str) -> None:
-    """Remove the folders of all attempts, of those that lost too."""
-    if place.startswith("s3://"):
-        s3_filesystem().delete_dir(place.removeprefix("s3://"))
-        return
-    for folder in Path(place).glob("part-*"):
-        shutil.rmtree(folder)
