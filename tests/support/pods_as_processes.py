@@ -42,7 +42,8 @@ class PodsAsProcesses:
         (container,) = pod["spec"]["containers"]
         environment = {key: os.environ[key] for key in _KEPT_VARIABLES if key in os.environ}
         for variable in container["env"]:
-            environment[variable["name"]] = variable.get("value") or _reference(variable["valueFrom"], name)
+            value = variable.get("value") or _reference(variable["valueFrom"], name)
+            environment |= {variable["name"]: value} if value else {}
         environment |= {"SPARK_LOCAL_IP": ADDRESS, "SPARK_LOCAL_DIRS": tempfile.mkdtemp(dir=self.directory)}
         program, *arguments = container["command"]
         assert program == "python"
@@ -50,6 +51,11 @@ class PodsAsProcesses:
             command = [sys.executable, *arguments, *container["args"]]
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
         self.processes.append(process)
+
+    def running(self) -> list[dict[str, Any]]:
+        """A pod whose process has ended is gone, as one that was deleted is."""
+        pods = zip(self.pods.values(), self.processes, strict=True)
+        return [pod for pod, process in pods if process.poll() is None]
 
     def logs(self) -> str:
         return "\n".join(path.read_text(errors="replace")[-2000:] for path in sorted(self.directory.glob("*.log")))
@@ -73,9 +79,9 @@ def pods_as_processes(directory: Path) -> Iterator[PodsAsProcesses]:
 
 
 def _reference(source: Mapping[str, Any], name: str) -> str:
-    """Of a Secret nothing is known here; a pod's own fields are."""
+    """A pod's own field, or the key of a Secret, which holds what this process's variable of that name does."""
     if "fieldRef" not in source:
-        return ""
+        return os.environ.get(source["secretKeyRef"]["key"], "")
     return name if source["fieldRef"]["fieldPath"] == "metadata.name" else ADDRESS
 
 
@@ -94,7 +100,7 @@ def _handler(state: PodsAsProcesses) -> type[BaseHTTPRequestHandler]:
                 status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
                 self._answer({"metadata": _metadata(DRIVER), "spec": {"containers": [container]}, "status": status})
             else:
-                self._answer({"kind": "PodList", "metadata": {"resourceVersion": "1"}, "items": [*state.pods.values()]})
+                self._answer({"kind": "PodList", "metadata": {"resourceVersion": "1"}, "items": state.running()})
 
         def do_POST(self) -> None:
             pod = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

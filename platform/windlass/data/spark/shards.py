@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from windlass.data.bundle import Written, write_shards
 from windlass.data.description import SPLITS, SplitName
 from windlass.data.sources import s3_filesystem
+from windlass.storage import Reference, Workspace
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -90,7 +91,9 @@ def collect_shards(
 def clear(place: str) -> None:
     """Remove the folders of all attempts, of those that lost too."""
     if place.startswith("s3://"):
-        s3_filesystem().delete_dir_contents(place.removeprefix("s3://"), missing_dir_ok=True)
+        # pyarrow would leave an empty object in the place of the folder
+        root, _, name = place.rpartition("/")
+        Workspace(root).remove(Reference(uri=f"{root}/{name}", digest="unpublished"))
         return
     for folder in Path(place).glob("part-*"):
         shutil.rmtree(folder)
