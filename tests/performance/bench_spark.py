@@ -1,7 +1,8 @@
-"""Prepare on Spark against DuckDB, on the same cores in one run: `.venv-spark/bin/python tests/performance/bench_spark.py`.
+"""Prepare on Spark against DuckDB: `.venv-spark/bin/python tests/performance/bench_spark.py`.
 
-Each in a process of its own, the table of `bench_prepare.py`; the bundles have to be equal. Spark's time is given with and
-without the start of its session, which does not grow with the table. Writes `bench-results/spark.json`.
+Both on the same cores in one run, each in a process of its own, with the table of `bench_prepare.py`; the datasets have
+to be equal. Spark's time is given with and without the start of its session, which does not grow with the table.
+Writes `bench-results/spark.json`.
 """
 
 from __future__ import annotations
@@ -91,8 +92,8 @@ def report(found: dict[str, Any]) -> str:
     lines.append(f"{'':12}{'seconds':>10}")
     lines += [f"{engine:12}{found[engine]['seconds']:>10.1f}" for engine in ENGINES]
     lines.append(
-        f"Spark takes {found['ratio']:.2f} times as long as DuckDB, {found['ratio_without_session']:.2f} times without its "
-        f"session's {found['spark']['session_seconds']:.1f} s"
+        f"Spark takes {found['ratio']:.2f} times as long as DuckDB, {found['ratio_without_session']:.2f} times without "
+        f"its session's {found['spark']['session_seconds']:.1f} s"
     )
     return "\n".join(lines)
 
