@@ -128,10 +128,10 @@ def test_an_executors_command_has_the_options_in_their_order() -> None:
     }
     places = {"JAVA_HOME": "/opt/java", "SPARK_HOME": "/opt/spark", "SPARK_EXECUTOR_MEMORY": "2048m"}
     command = executor_command({**options, **said, **places})
-    assert command[:7] == [
+    assert command[:8] == [
         "/opt/java/bin/java",
         *("-Dn=0", "-Dn=2", "-Dn=10"),
-        "-Xmx2048m",
+        *("-Xms64m", "-Xmx2048m"),
         *("-cp", "/opt/spark/jars/*"),
     ]
     assert set(said.values()) <= set(command)
