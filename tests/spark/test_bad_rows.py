@@ -6,6 +6,10 @@ from typing import Any
 import pytest
 
 from windlass.data.errors import BadRowError
+from windlass.data.sources import resolve_source
+from windlass.data.spark.engine import SparkEngine, SparkTaskError
+from windlass.data.spark.session import local_settings, spark_session
+from windlass.data.tables import read_layout
 
 pytestmark = [pytest.mark.spark, pytest.mark.usefixtures("small_parts")]
 
@@ -61,3 +65,15 @@ def test_a_json_line_that_is_no_object_is_named(tmp_path: Path, prepare_table: A
     (tmp_path / "a.jsonl").write_text("".join(rows))
     with pytest.raises(BadRowError, match=r"a\.jsonl, row 2501: not a JSON object"):
         prepare_table("spark", str(tmp_path / "a.jsonl"))
+
+
+def test_a_task_that_fails_is_told_with_its_own_words(tmp_path: Path, prepare_table: Any) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(HEADER + "".join(lines(6000)))
+    settings = local_settings(tmp_path, threads=2, memory_limit_bytes=2 * 10**9)
+    with spark_session(settings) as session:
+        engine = SparkEngine(session, settings)
+        engine.open("source", read_layout(resolve_source(str(path), tmp_path)))
+        path.unlink()
+        with pytest.raises(SparkTaskError, match=r"a task failed: .*FileNotFoundError.*a\.csv.*run the same command"):
+            engine.rows("SELECT count(*) FROM source")

@@ -4,12 +4,16 @@
 
 from __future__ import annotations
 
+import re
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from pyspark.errors import PySparkException
 
 from windlass.data.bundle import SHARD_BYTES, Written
 from windlass.data.duckdb_engine import DuckDBEngine, line_at
@@ -19,6 +23,7 @@ from windlass.data.spark.session import SessionSettings
 from windlass.data.spark.shards import ShardWriter, clear, collect_shards
 from windlass.data.spark.source import NAME, REJECTS, ReadTask, RejectsOfPart, TableSource
 from windlass.data.tables import RawTable
+from windlass.errors import WindlassError
 from windlass.progress import Tracker
 
 if TYPE_CHECKING:
@@ -30,7 +35,19 @@ _SHOWN_REJECTS = 10
 _TEXT_BYTES = 20
 """Of a text in memory, as an estimate."""
 _BINS = 1 << 16
+_RAISED = re.compile(r"([a-z_]+\.)*[A-Z][A-Za-z]+(Error|Exception): ")
 _Result = TypeVar("_Result")
+
+
+class SparkTaskError(WindlassError):
+    """A task failed as often as Spark repeats one."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(
+            f"data.engine: spark: a task failed: {cause}; where that is of its memory, raise resources.memory (on a "
+            "cluster data.executor_memory), else run the same command again"
+        )
+        self.cause = cause
 
 
 class SparkEngine:
@@ -161,8 +178,6 @@ class SparkEngine:
 
     @contextmanager
     def _reader(self) -> Iterator[DuckDBEngine]:
-        import tempfile
-
         with tempfile.TemporaryDirectory(dir=self._settings.directory) as directory:
             reader = DuckDBEngine(Path(directory), memory_limit_bytes=self._settings.task_memory_bytes, threads=1)
             try:
@@ -194,10 +209,19 @@ class SparkEngine:
             thread.start()
         try:
             return work()
+        except PySparkException as error:
+            raise SparkTaskError(_cause(str(error))) from error
         finally:
             finished.set()
             if thread.is_alive():
                 thread.join()
+
+
+def _cause(text: str) -> str:
+    """The last line of the traceback of a task in Python, or the first line of what Spark says."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    raised = [line for line in lines if _RAISED.match(line)]
+    return (raised[-1] if raised else lines[0])[:300]
 
 
 def _row_bytes(schema: pa.Schema) -> int:
