@@ -7,7 +7,9 @@ STAMP := $(VENV)/.installed
 SOURCES := platform components pipelines services tests
 PYTEST := $(BIN)/python -m pytest
 FAST := not slow and not fault and not attack and not browser
-APART := not images and not cluster and not cluster_node
+APART := not images and not cluster and not cluster_node and not spark
+SPARK_VENV ?= .venv-spark
+SPARK_STAMP := $(SPARK_VENV)/.installed
 
 .DEFAULT_GOAL := help
 
@@ -25,6 +27,9 @@ test-faults: install  ## faults, attacks and the browser
 
 test-images: install  ## builds the images and looks into them
 	$(PYTEST) -m images
+
+test-spark: $(SPARK_STAMP)  ## preparing data on Spark, on this machine; needs Java, and has a virtual environment of its own
+	$(SPARK_VENV)/bin/python -m pytest -m spark --confcutdir tests/spark tests/spark
 
 test-cluster: install  ## on the cluster of KUBECONFIG, with our images on its nodes; docs/how-to/small-cluster.md
 	$(PYTEST) -m "cluster and not cluster_node" tests/cluster
@@ -57,8 +62,8 @@ format: install  ## style, mended in place
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install  ## ratios measured side by side, as tables and as JSON in bench-results/; bench_cluster.py by hand
-	@set -e; for bench in $(filter-out %/bench_cluster.py,$(wildcard tests/performance/bench_*.py)); do echo "== $$bench"; $(BIN)/python $$bench; done
+bench: install  ## ratios measured side by side, as tables and as JSON in bench-results/; bench_cluster.py and bench_spark.py by hand
+	@set -e; for bench in $(filter-out %/bench_cluster.py %/bench_spark.py,$(wildcard tests/performance/bench_*.py)); do echo "== $$bench"; $(BIN)/python $$bench; done
 
 generate: install  ## what is made from source: the pipelines' YAML, the reference of the recipe
 	$(BIN)/python -m windlass_pipelines.compile
@@ -69,7 +74,7 @@ constraints: install  ## write down the versions that are installed now
 	@mv constraints.new constraints.txt
 
 requirements: install  ## the hashed requirements of the images, from pyproject.toml and constraints.txt
-	@set -e; for role in build gateway mlflow components torch-cpu; do \
+	@set -e; for role in build gateway mlflow components torch-cpu spark; do \
 		echo "requirements/$$role.txt"; $(BIN)/python hack/lock_requirements.py $$role; done
 
 images:  ## the images that images.txt lists; REGISTRY, TAG, PYTHON_IMAGE, BUILDER and IMAGES="NAME…" change what and how
@@ -82,7 +87,14 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all,dev]'
 	@touch $@
 
-clean:  ## remove what was built; results in .windlass/ stay
-	rm -rf $(VENV) .venv-lowest .mypy_cache .ruff_cache .pytest_cache bench-results
+# Spark wants another pandas than the rest, so it cannot live in the environment of every other role.
+$(SPARK_STAMP): pyproject.toml constraints-spark.txt
+	$(PYTHON) -m venv $(SPARK_VENV)
+	$(SPARK_VENV)/bin/python -m pip install --quiet -c constraints-spark.txt -e '.[spark,pipelines]' \
+		hypothesis 'moto[server]' pytest pytest-timeout scikit-learn
+	@touch $@
 
-.PHONY: help run test test-faults test-images test-cluster test-cluster-full test-cluster-node test-lowest check format bench generate constraints requirements images install clean
+clean:  ## remove what was built; results in .windlass/ stay
+	rm -rf $(VENV) $(SPARK_VENV) .venv-lowest .mypy_cache .ruff_cache .pytest_cache bench-results
+
+.PHONY: help run test test-faults test-images test-spark test-cluster test-cluster-full test-cluster-node test-lowest check format bench generate constraints requirements images install clean

@@ -1,7 +1,8 @@
 """Write a requirement file with hashes for one role: `python hack/lock_requirements.py ROLE [pip's arguments…]`.
 
-The versions are those of constraints.txt, the hashes those of the wheels that Linux with Python 3.11 takes on x86-64
-and on ARM. A package that has no wheel is named by a line `--no-binary`; every other one is refused as source.
+The versions are those of constraints.txt, for Spark those of constraints-spark.txt; the hashes are those of the wheels
+that Linux with Python 3.11 takes on x86-64 and on ARM. A package that has no wheel is named by a line `--no-binary`;
+every other one is refused as source.
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = (3, 11)
-ROLES = ("build", "gateway", "mlflow", "components", "torch-cpu", "torch-cuda")
+ROLES = ("build", "gateway", "mlflow", "components", "torch-cpu", "torch-cuda", "spark")
+CONSTRAINTS = {"spark": "constraints-spark.txt"}
+"""Of roles that cannot be installed beside the others."""
+SOURCE_BUILDER = "setuptools>=80"
+"""What makes a wheel of a package that has none."""
 NEEDS_TORCH = "captum"
 """The package of the components that asks for torch, which is installed before them from a file of its own."""
 HEADER = "# Made by `make requirements`; docs/how-to/images.md says how. Not to be edited.\n"
@@ -31,9 +36,11 @@ def wanted(role: str) -> list[str]:
     base, extras = project["project"]["dependencies"], project["project"]["optional-dependencies"]
     is_torch = re.compile(r"torch\b").match
     if role == "build":
-        return list(project["build-system"]["requires"])
+        return [*project["build-system"]["requires"], SOURCE_BUILDER]
     if role == "gateway":
         return [*base, *extras["gateway"]]
+    if role == "spark":
+        return [*base, *extras["spark"], *extras["pipelines"]]
     if role == "mlflow":
         lines = (ROOT / "services" / "mlflow" / "requirements.in").read_text(encoding="utf-8").splitlines()
         return [line for line in lines if line and not line.startswith("#")]
@@ -42,12 +49,12 @@ def wanted(role: str) -> list[str]:
     return [line for line in components if bool(is_torch(line)) == role.startswith("torch")]
 
 
-def resolve(requirements: Sequence[str], *arguments: str) -> list[dict[str, Any]]:
+def resolve(role: str, requirements: Sequence[str], *arguments: str) -> list[dict[str, Any]]:
     """The packages that pip would install: `metadata` and `download_info` of each."""
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch, "report.json")
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"]
-        command += ["--constraint", str(ROOT / "constraints.txt"), "--report", str(report)]
+        command += ["--constraint", str(ROOT / CONSTRAINTS.get(role, "constraints.txt")), "--report", str(report)]
         subprocess.run([*command, *arguments, *requirements], check=True)
         return list(json.loads(report.read_bytes())["install"])
 
@@ -67,8 +74,8 @@ def without_torch(role: str, packages: list[dict[str, Any]], arguments: Sequence
     others = [line for line in wanted(role) if not line.startswith(NEEDS_TORCH)]
     if others == wanted(role):
         return packages
-    kept = names(resolve(others, *arguments)) | {NEEDS_TORCH}
-    apart = names(resolve(wanted("torch-cpu"), *arguments)) - kept
+    kept = names(resolve(role, others, *arguments)) | {NEEDS_TORCH}
+    apart = names(resolve("torch-cpu", wanted("torch-cpu"), *arguments)) - kept
     return [package for package in packages if package["metadata"]["name"] not in apart]
 
 
@@ -86,10 +93,10 @@ def lock(role: str, arguments: Sequence[str]) -> str:
             if not download["url"].endswith(".whl"):
                 sources.add(name)
 
-    add(without_torch(role, resolve(wanted(role), *arguments), arguments))
+    add(without_torch(role, resolve(role, wanted(role), *arguments), arguments))
     if not role.startswith("torch"):
         machine = "aarch64" if platform.machine() == "x86_64" else "x86_64"
-        add(resolve(sorted(pinned), *elsewhere(machine), *arguments))
+        add(resolve(role, sorted(pinned), *elsewhere(machine), *arguments))
 
     text = HEADER + "--only-binary :all:\n" + "".join(f"--no-binary {name}\n" for name in sorted(sources))
     for pin in sorted(pinned):

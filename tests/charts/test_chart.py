@@ -111,6 +111,18 @@ def test_the_command_line_reads_the_settings() -> None:
 
 
 @needs_helm
+def test_the_settings_with_spark_name_accounts_that_are_there() -> None:
+    documents = _template(HELMS[0], "--set", "spark.enabled=true")
+    settings = ClusterSettings.from_json(
+        _find(documents, "ConfigMap", "windlass-settings")["data"]["settings.json"], "the chart"
+    )
+    assert settings.spark is not None
+    accounts = {item["metadata"]["name"] for item in documents if item["kind"] == "ServiceAccount"}
+    assert {settings.spark.driver_service_account, settings.spark.executor_service_account} <= accounts
+    assert settings.spark.image == f"localhost/windlass:{windlass.__version__}-spark"
+
+
+@needs_helm
 def test_the_settings_of_a_store_of_aws_leave_the_endpoint_out() -> None:
     empty = ("storage.endpoint=", "storage.publicEndpoint=", "storage.existingSecret=")
     documents = _template(HELMS[0], *(part for argument in empty for part in ("--set", argument)))

@@ -79,7 +79,12 @@ def builder() -> Builder:
 @pytest.fixture(scope="session")
 def image(builder: Builder) -> Callable[[str], str]:
     """Builds the image of a role, once, and gives its name."""
-    names = {"components": "windlass:cpu", "gateway": "windlass-gateway", "mlflow": "windlass-mlflow"}
+    names = {
+        "components": "windlass:cpu",
+        "gateway": "windlass-gateway",
+        "mlflow": "windlass-mlflow",
+        "spark": "windlass:spark",
+    }
 
     @cache
     def build(role: str) -> str:

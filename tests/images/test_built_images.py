@@ -14,11 +14,12 @@ from windlass import __version__
 
 pytestmark = [pytest.mark.images, pytest.mark.timeout(3600)]
 
-LIMIT_MB = {"components": 2300, "gateway": 550, "mlflow": 1100}
+LIMIT_MB = {"components": 2300, "gateway": 550, "mlflow": 1100, "spark": 1050}
 ENTRIES = {
     "components": "windlass_components.train, windlass_pipelines.runner, windlass_cli.main, windlass_gateway.worker",
     "gateway": "windlass_gateway.supervisor, windlass_gateway.worker, windlass_gateway.reconciler",
     "mlflow": "tracking_server.database, mlflow.server",
+    "spark": "windlass.recipe.steps, windlass.data.spark.executor, pyspark.sql",
 }
 ROLES = sorted(LIMIT_MB)
 COUNT = """
@@ -63,10 +64,17 @@ def test_nothing_of_an_image_can_be_changed_by_its_user(builder, image: Callable
     assert builder.run(image(role), "sh", "-c", "find /opt/windlass -writable ! -type l | head") == ""
 
 
-@pytest.mark.parametrize("role", ["gateway", "mlflow"])
+@pytest.mark.parametrize("role", ["gateway", "mlflow", "spark"])
 def test_only_the_components_hold_torch(builder, image: Callable[[str], str], role: str) -> None:
     code = "import importlib.util; print(importlib.util.find_spec('torch'))"
     assert builder.run(image(role), "python", "-c", code).strip() == "None"
+
+
+def test_spark_answers_a_query_and_calls_python_as_the_user_of_its_image(builder, image: Callable[[str], str]) -> None:
+    query = "s.range(1000).mapInArrow(lambda batches: batches, 'id long').selectExpr('sum(id)').head()[0]"
+    session = "SparkSession.builder.master('local[1]').getOrCreate()"
+    code = f"from pyspark.sql import SparkSession; s = {session}; print({query})"
+    assert builder.run(image("spark"), "env", "SPARK_LOCAL_IP=127.0.0.1", "python", "-c", code).strip() == "499500"
 
 
 def test_a_change_of_code_changes_the_last_layer_only(builder, checkout: Path) -> None:

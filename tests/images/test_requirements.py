@@ -23,7 +23,7 @@ def script(name: str) -> ModuleType:
 
 
 lock, check = script("lock_requirements"), script("check_site_packages")
-ROLES = ["build", "gateway", "mlflow", "components", "torch-cpu"]
+ROLES = ["build", "gateway", "mlflow", "components", "torch-cpu", "spark"]
 
 
 def pins(role: str) -> dict[str, str]:
@@ -42,13 +42,13 @@ def test_what_a_role_asks_for_is_pinned_with_a_hash_within_its_bounds(role: str)
 
 @pytest.mark.parametrize("role", ROLES)
 def test_the_versions_are_those_that_are_tested_together(role: str) -> None:
-    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    lines = (ROOT / lock.CONSTRAINTS.get(role, "constraints.txt")).read_text(encoding="utf-8").splitlines()
     tested = {check.normal(line.partition("==")[0]): line.partition("==")[2] for line in lines if "==" in line}
     found = {name: version.partition("+")[0] for name, version in pins(role).items()}
     assert {name: version for name, version in found.items() if tested.get(name, version) != version} == {}
 
 
-@pytest.mark.parametrize("role", ["gateway", "mlflow", "components"])
+@pytest.mark.parametrize("role", ["gateway", "mlflow", "components", "spark"])
 def test_torch_is_in_a_file_of_its_own(role: str) -> None:
     assert "torch" not in pins(role)
     assert "torch" in pins("torch-cpu")

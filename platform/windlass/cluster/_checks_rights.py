@@ -54,13 +54,17 @@ USER_RIGHTS = (
 """What `windlass run --on cluster` does as the user who types it."""
 
 
-def run_rights(kinds: Sequence[JobKind]) -> tuple[Right, ...]:
+DRIVER_RIGHTS = (Right("", "pods", ("create", "get", "list", "watch", "delete", "deletecollection")),)
+"""What Spark's driver does with its executors."""
+
+
+def run_rights(kinds: Sequence[JobKind], *, with_spark: bool = False) -> tuple[Right, ...]:
     """What a run does as the pipeline's service account, where its training jobs are of these kinds."""
     verbs = ("create", "get", "list", "watch", "patch", "delete")
     return (
         *(Right(kind.group, kind.plural, verbs) for kind in kinds),
         *_FOLLOWING,
-        Right(BATCHJOB.group, BATCHJOB.plural, ("get",)),
+        Right(BATCHJOB.group, BATCHJOB.plural, verbs if with_spark else ("get",)),
     )
 
 
@@ -88,8 +92,20 @@ def check_user_rights(rest: Rest, namespace: str) -> list[Finding]:
 
 def check_run_rights(rest: Rest, settings: ClusterSettings) -> list[Finding]:
     """Whether the service account of runs may do what a run does; a warning where the user may not ask that."""
-    namespace, account = settings.namespace, settings.pipeline_service_account
-    user, rights = f"{_ACCOUNT_PREFIX}{namespace}:{account}", run_rights(training_kinds(settings.training_kind))
+    rights = run_rights(training_kinds(settings.training_kind), with_spark=settings.spark is not None)
+    return _check_account(rest, "rights of runs", settings.namespace, settings.pipeline_service_account, rights)
+
+
+def check_driver_rights(rest: Rest, settings: ClusterSettings) -> list[Finding]:
+    """The same of the account of Spark's driver; nothing where the installation has no Spark."""
+    if settings.spark is None:
+        return []
+    account = settings.spark.driver_service_account
+    return _check_account(rest, "rights of spark", settings.namespace, account, DRIVER_RIGHTS)
+
+
+def _check_account(rest: Rest, name: str, namespace: str, account: str, rights: Sequence[Right]) -> list[Finding]:
+    user = f"{_ACCOUNT_PREFIX}{namespace}:{account}"
     groups = ["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"]
 
     def is_allowed(attributes: Mapping[str, str]) -> bool:
@@ -97,13 +113,13 @@ def check_run_rights(rest: Rest, settings: ClusterSettings) -> list[Finding]:
         return _review(rest, "SubjectAccessReview", spec)
 
     try:
-        return _findings("rights of runs", namespace, user, rights, is_allowed)
+        return _findings(name, namespace, user, rights, is_allowed)
     except ApiError as error:
         if error.status != FORBIDDEN:
             raise
     return [
         Finding(
-            "rights of runs",
+            name,
             "warning",
             f"could not be checked: you may not create subjectaccessreviews, so nobody asked what {account} may do",
             "let an administrator run the same command",

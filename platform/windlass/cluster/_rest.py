@@ -81,9 +81,13 @@ class Rest:
                 return None
             raise
 
-    def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Create an object. After an outage it may exist already, by this very request (status 409)."""
-        return self._json("POST", path, body=body)
+    def create(self, path: str, body: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
+        """Create an object. After an outage it may exist already, by this very request (status 409).
+
+        Args:
+            dry_run: only ask whether it would be let in, past quotas and admission.
+        """
+        return self._json("POST", f"{path}?dryRun=All" if dry_run else path, body=body)
 
     def merge(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Change the fields that `body` has (RFC 7396)."""

@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from windlass.cluster._checks_finding import FORBIDDEN, Finding, unless_forbidden
-from windlass.cluster._checks_rights import check_run_rights, check_user_rights, training_kinds, who_am_i
+from windlass.cluster._checks_rights import (
+    check_driver_rights,
+    check_run_rights,
+    check_user_rights,
+    training_kinds,
+    who_am_i,
+)
 from windlass.cluster._checks_room import check_gpus, check_nodes, check_quota
 from windlass.cluster._rest import Rest
 from windlass.cluster.discovery import NoKubeflowError, find_kubeflow
@@ -25,6 +31,7 @@ __all__ = [
     "Finding",
     "Release",
     "Rest",
+    "check_driver_rights",
     "check_gpus",
     "check_kubeflow",
     "check_namespace",

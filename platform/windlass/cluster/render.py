@@ -111,6 +111,11 @@ def render_job(job: DistributedJob) -> Manifest:
     }
 
 
+def render_pod(job: DistributedJob) -> Manifest:
+    """A pod of the job by itself: what others start pods from, such as Spark its executors."""
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": _pod_metadata(job), "spec": _pod(job, BATCHJOB, [])}
+
+
 def owner_reference(owner: Owner) -> Manifest:
     return {
         "apiVersion": owner.api_version,

@@ -48,6 +48,19 @@ class StorageSettings(BaseModel):
     """A Secret whose keys are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; None: the pods' own identity."""
 
 
+class SparkSettings(BaseModel):
+    """How steps prepare data on Spark: the step's pod is the driver, the executors are pods that it makes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    image: str
+    """Of both."""
+    image_pull_policy: PullPolicy = "IfNotPresent"
+    driver_service_account: str
+    """Makes and deletes the executors."""
+    executor_service_account: str
+
+
 class ClusterSettings(BaseModel):
     """One installation of the chart in one namespace.
 
@@ -75,6 +88,8 @@ class ClusterSettings(BaseModel):
     training_kind: Literal["auto", "pytorchjob", "trainjob"] = "auto"
     training_runtime: str = "torch-distributed"
     """Of a TrainJob: its ClusterTrainingRuntime."""
+    spark: SparkSettings | None = None
+    """None: the installation has none."""
     env_secrets: Mapping[str, tuple[str, ...]] = {}
     """Of one run: the Secrets that its recipe names, each with the names of its keys. The chart leaves it empty."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,3 +109,41 @@ class BundleWriter:
                 self._output / name, self._schema, compression=_COMPRESSION, use_dictionary=texts
             )
         return self._files[split]
+
+
+@dataclass(frozen=True)
+class Written:
+    """The shards of a table, by split."""
+
+    shards: dict[SplitName, tuple[str, ...]]
+    rows: dict[SplitName, int]
+    class_counts: dict[SplitName, tuple[int, ...]] | None
+    """Rows of each class; None where the target is a number."""
+
+
+def write_shards(
+    batches: Iterable[pa.RecordBatch], output: Path, schema: pa.Schema, num_classes: int | None
+) -> Written:
+    """Write rows in the order in which they come.
+
+    Args:
+        batches: the columns of `schema` in their order, then `split`.
+        num_classes: of the last column of `schema`, where it is an index.
+    """
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    counts = {split: np.zeros(num_classes or 0, np.int64) for split in SPLITS}
+    with BundleWriter(output, schema) as writer:
+        for batch in batches:
+            splits = batch.column(len(schema))
+            for split in SPLITS:
+                part = batch.filter(pc.equal(splits, split))
+                arrays = [part.column(i).cast(field.type) for i, field in enumerate(schema)]
+                writer.write(split, pa.RecordBatch.from_arrays(arrays, schema=schema))
+                if num_classes is not None:
+                    counts[split] += np.bincount(arrays[-1].to_numpy(), minlength=num_classes)
+    if num_classes is None:
+        return Written(writer.shards, writer.rows, None)
+    return Written(writer.shards, writer.rows, {split: tuple(map(int, found)) for split, found in counts.items()})

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from windlass.schema import Section
+from windlass.schema import Section, SizeBytes
 
 ColumnType = Literal["number", "category"]
 
@@ -52,6 +52,17 @@ class DataConfig(Section):
     )
     bad_rows: Literal["refuse", "drop"] = Field(default="refuse", description="what to do with rows that do not parse")
     bad_images: Literal["refuse", "drop"] = Field(default="drop", description="what to do with images that do not open")
+    engine: Literal["duckdb", "spark"] = Field(
+        default="duckdb", description="what prepares a table; spark is for what outgrows one machine"
+    )
+    executors: PositiveInt = Field(
+        default=2, description="of spark on a cluster; on one machine it runs `resources.threads` tasks"
+    )
+    executor_memory: SizeBytes = Field(
+        default=4 * 10**9,
+        ge=15 * 10**8,
+        description="limit of each executor, at least 1.5GB; on one machine `resources.memory` is that of all",
+    )
     image_size: tuple[PositiveInt, PositiveInt] | None = Field(
         default=None, description="height and width; default: the size of the images, if it is one"
     )

@@ -11,6 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from windlass.data.bundle import Written, write_shards
 from windlass.data.engine import Reject
 from windlass.data.errors import BadFileError, DataError
 from windlass.data.sources import s3_filesystem
@@ -26,6 +27,7 @@ RESERVED_BYTES = 512 * 10**6
 """What the process takes beyond DuckDB's own limit: pyarrow, the interpreter, buffers of the CSV reader."""
 _LEAST_BYTES = 256 * 10**6
 _POLL_S = 0.5
+_BATCH_ROWS = 50_000
 _SHOWN_REJECTS = 10
 _IS_ROW = "json_valid(line) AND substr(trim(line), 1, 1) = '{'"
 _LINE_DELIMITER = chr(1)
@@ -34,7 +36,12 @@ _MACROS = (
     "CREATE MACRO conv(digits, from_base, to_base) AS CAST('0x' || digits AS BIGINT)",
     "CREATE MACRO unix_micros(moment) AS epoch_us(moment)",
 )
-_SETTINGS = ("SET enable_progress_bar = true", "SET enable_progress_bar_print = false")
+_SETTINGS = (
+    "SET enable_progress_bar = true",
+    "SET enable_progress_bar_print = false",
+    # DuckDB 2.0 concludes from a Parquet file's bounds, which leave NaN out, that every number lies within them.
+    "SET disabled_optimizers = 'statistics_propagation'",
+)
 _REASONS = {
     "MISSING COLUMNS": "too few values",
     "TOO MANY COLUMNS": "too many values",
@@ -86,6 +93,18 @@ class DuckDBEngine:
         selects = [self._select(f"{name}_{i}", table, files) for i, files in enumerate(groups or [()])]
         self.rows(f"CREATE OR REPLACE TEMPORARY VIEW {name} AS {' UNION ALL '.join(selects)}")
 
+    def sample(self, name: str, count: int) -> list[tuple[Any, ...]]:
+        """See `Engine.sample`."""
+        return self.rows(f"SELECT * FROM {name} LIMIT {count}")
+
+    def stage(self, name: str, query: str, source: str) -> None:
+        """See `Engine.stage`."""
+        assert source in self._tables
+        self._skipped.clear()
+        for rejects in ("reject_errors", "reject_scans"):
+            self.rows(f"DROP TABLE IF EXISTS {rejects}")
+        self.keep(name, query)
+
     def rejects(self, name: str) -> tuple[int, list[Reject]]:
         """See `Engine.rejects`."""
         table = self._tables[name]
@@ -105,20 +124,32 @@ class DuckDBEngine:
 
     def keep(self, name: str, query: str) -> None:
         """See `Engine.keep`."""
-        self._skipped.clear()
-        for rejects in ("reject_errors", "reject_scans"):
-            self.rows(f"DROP TABLE IF EXISTS {rejects}")
         with self._progress():
             self.rows(f"CREATE TABLE {name} AS {query}")
 
-    def drop(self, name: str) -> None:
-        """See `Engine.drop`."""
-        self.rows(f"DROP TABLE {name}")
+    def write(
+        self,
+        columns: str,
+        relation: str,
+        order: Sequence[str],
+        *,
+        output: Path,
+        schema: pa.Schema,
+        num_classes: int | None,
+    ) -> Written:
+        """See `Engine.write`."""
+        query = f"SELECT {columns} FROM {relation} ORDER BY {', '.join(order)}"
+        return write_shards(self.stream(query, _BATCH_ROWS), output, schema, num_classes)
 
     def stream(self, query: str, batch_rows: int) -> Iterator[pa.RecordBatch]:
-        """See `Engine.stream`."""
+        """A result of any length, in the order of its source."""
         with self._errors():
             yield from self._connection.sql(query).to_arrow_reader(batch_rows)
+
+    def schema(self, query: str) -> pa.Schema:
+        """What a result is made of."""
+        with self._errors():
+            return self._connection.sql(query).limit(0).to_arrow_reader(1).schema
 
     def close(self) -> None:
         self._connection.close()
@@ -266,10 +297,10 @@ def _reject(file: TableFile, table: RawTable, position: int, column: int | None,
     shown = f": {text[:80]!r}" if text else ""
     names = file.names if table.kind == "csv" else ()
     named = names[min(column, len(names)) - 1] if names and column else None
-    return Reject(file.name, _line_at(file, position), named, f"{reason}{expected}{shown}")
+    return Reject(file.name, line_at(file, position), named, f"{reason}{expected}{shown}")
 
 
-def _line_at(file: TableFile, position: int) -> int:
+def line_at(file: TableFile, position: int) -> int:
     """The line on which a byte lies, both from 1: DuckDB counts rows, and a quoted value may span lines."""
     line, left = 1, position - 1
     with open_bytes(file.uri) as stream:

@@ -1,20 +1,23 @@
-"""What the SQL program of prepare needs of an engine; DuckDB is the one here, Spark fits the same protocol.
+"""What the SQL program of prepare needs of an engine: DuckDB on one machine, Spark on several.
 
 The program's SQL stays in what DuckDB 2.0 and Spark 4.3 read alike: `CASE`, `CAST`, `TRY_CAST`, `md5`, `substr`, `||`,
 `chr`, `floor`, `abs`, `log2`, `power`, `trim`, `lower`, `regexp_like`, `conv`, `unix_micros`, plain aggregates; no
-backslash in a literal. An engine defines what its dialect lacks (DuckDB: the last three of the functions).
+backslash in a literal, and STRING for a text, for Spark's VARCHAR wants a length. An engine defines what its dialect
+lacks (DuckDB: the last three of the functions).
 Columns are named c0, c1, … inside the program, so that no name of a user's meets a dialect's rules.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from windlass.data.bundle import Written
     from windlass.data.tables import RawTable
 
 
@@ -38,8 +41,19 @@ class Engine(Protocol):
         """
         ...
 
+    def sample(self, name: str, count: int) -> list[tuple[Any, ...]]:
+        """The first rows of an opened relation."""
+        ...
+
+    def stage(self, name: str, query: str, source: str) -> None:
+        """Compute a query over the opened relation `source` once and keep it under `name`.
+
+        The query has to be one row for each row of the source, made of that row alone: no aggregate, join or sort.
+        """
+        ...
+
     def rejects(self, name: str) -> tuple[int, list[Reject]]:
-        """How many lines the last `keep` from an opened relation left out, and the first of them."""
+        """How many lines the last `stage` from an opened relation left out, and the first of them."""
         ...
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
@@ -47,15 +61,25 @@ class Engine(Protocol):
         ...
 
     def keep(self, name: str, query: str) -> None:
-        """Compute a relation once, in the order of its source, and keep it on disk under `name`."""
+        """Compute a relation once and keep it under `name`."""
         ...
 
-    def drop(self, name: str) -> None:
-        """Forget a kept relation and free its room."""
-        ...
+    def write(
+        self,
+        columns: str,
+        relation: str,
+        order: Sequence[str],
+        *,
+        output: Path,
+        schema: pa.Schema,
+        num_classes: int | None,
+    ) -> Written:
+        """Write the shards of a relation in the order of columns of it, of which the first is the row's digest.
 
-    def stream(self, query: str, batch_rows: int) -> Iterator[pa.RecordBatch]:
-        """A result of any length, in the order of its source."""
+        Args:
+            columns: what is selected: the columns of `schema` in their order, then `split`.
+            num_classes: of the last column of `schema`, where it is an index; their rows are counted.
+        """
         ...
 
     def close(self) -> None: ...

@@ -48,6 +48,13 @@ class WrongModalityError(DataError):
         self.kind, self.modality = kind, modality
 
 
+class ImagesOnSparkError(DataError):
+    """Spark was asked to prepare images."""
+
+    def __init__(self) -> None:
+        super().__init__("data.engine: spark prepares tables only, and the source is images; take data.engine out")
+
+
 class MissingColumnError(DataError):
     """The recipe names a column that the file lacks."""
 

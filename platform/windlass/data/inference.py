@@ -121,13 +121,13 @@ def infer(path: Path, target: str) -> Inference:
         )
         try:
             engine.open(_SOURCE, table)
-            sample = engine.rows(f"SELECT * FROM {_SOURCE} LIMIT {GUESS_ROWS}")  # noqa: S608 - no text of a user
+            sample = engine.sample(_SOURCE, GUESS_ROWS)
             if not sample:
                 _refuse_bad_rows(table, target, "class", {}, engine)
                 raise BadFileError(
                     table.place, "has a header and no rows; there is nothing to learn from until it has some"
                 )
-            ((rows,),) = engine.rows(f"SELECT count(*) FROM {_SOURCE}")  # noqa: S608
+            ((rows,),) = engine.rows(f"SELECT count(*) FROM {_SOURCE}")  # noqa: S608 - no text of a user
             found = _infer(table, target, dict(zip(table.names, zip(*sample, strict=True), strict=True)), rows)
             kind: TargetKind = "class" if found.classes is not None else "number"
             try:
@@ -152,7 +152,7 @@ def _refuse_bad_rows(
     plan = Plan(features, planned(target, "number" if kind == "number" else "category"), kind, None, {})
     # the digest is of all columns that are read; without it those of text would not be looked at
     checked = f"SELECT bad FROM ({staging(plan, _SOURCE)}) AS staged WHERE digest IS NOT NULL"  # noqa: S608
-    engine.keep(_CHECKED, checked)
+    engine.stage(_CHECKED, checked, _SOURCE)
     refuse_bad_rows(DataConfig(source=table.place, target=target), table, plan, engine, _SOURCE, _CHECKED)
 
 

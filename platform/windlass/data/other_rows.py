@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from windlass.data import program
-from windlass.data.bundle import BundleWriter
+from windlass.data.bundle import BundleWriter, Written
 from windlass.data.checks import refuse_bad_rows
 from windlass.data.config import DataConfig
 from windlass.data.description import DATASET_NAME, Column, DatasetDescription, SplitName
@@ -30,7 +30,6 @@ from windlass.progress import track
 
 SPLIT: SplitName = "test"
 _SOURCE = "source"
-_BATCH_ROWS = 50_000
 _CHUNK_BYTES = 8 << 20
 _SHOWN = 5
 _ACTION = "correct the file, or have such rows dropped (--bad-rows drop)"
@@ -76,29 +75,27 @@ def prepare_other_rows(
 def _write_table(
     description: DatasetDescription, config: DataConfig, table: RawTable, engine: Engine, output: Path
 ) -> DatasetDescription:
-    import pyarrow as pa
-
     plan = _plan(description, table)
     engine.open(_SOURCE, table)
-    engine.keep(STAGED, program.staging(plan, _SOURCE))
+    engine.stage(STAGED, program.staging(plan, _SOURCE), _SOURCE)
     dropped = refuse_bad_rows(config, table, plan, engine, _SOURCE, STAGED, action=_ACTION)
     names = description.class_names
     if names is not None:
         _refuse_unknown_classes(engine, plan, names)
     schema = bundle_schema(plan.features, plan.target.name, classes=names is not None)
-    selected = ", ".join(column.sql for column in plan.features)
     target = "target" if names is None else class_index(names)
-    query = f"SELECT {selected}, {target} AS target FROM {STAGED} WHERE bad = 0 ORDER BY digest"
-    counts = np.zeros(len(names or ()), np.int64)
-    with BundleWriter(output, schema) as writer:
-        for batch in engine.stream(query, _BATCH_ROWS):
-            arrays = [batch.column(index).cast(field.type) for index, field in enumerate(schema)]
-            writer.write(SPLIT, pa.RecordBatch.from_arrays(arrays, schema=schema))
-            if names is not None:
-                counts += np.bincount(batch.column(len(schema) - 1).to_numpy(), minlength=len(names))
-    if not writer.rows[SPLIT]:
+    selected = ", ".join([*(column.sql for column in plan.features), f"{target} AS target", f"'{SPLIT}' AS split"])
+    written = engine.write(
+        selected,
+        f"(SELECT * FROM {STAGED} WHERE bad = 0) AS good",
+        ["digest"],
+        output=output,
+        schema=schema,
+        num_classes=None if names is None else len(names),
+    )
+    if not written.rows[SPLIT]:
         raise BadFileError(table.place, "has no rows that can be used; correct those that are left out")
-    return _described(description, writer, counts, dropped)
+    return _described(description, written, dropped)
 
 
 def _plan(description: DatasetDescription, table: RawTable) -> Plan:
@@ -163,7 +160,8 @@ def _write_images(
             writer.write(SPLIT, image_batch(schema, images_NHWC, known_N))
             counts += np.bincount(known_N, minlength=len(index_of))
             bar.advance(len(labels_N))
-    return _described(description, writer, counts, dict(reader.dropped))
+    by_split = {split: tuple(counts.tolist()) if split == SPLIT else (0,) * len(counts) for split in writer.rows}
+    return _described(description, Written(writer.shards, writer.rows, by_split), dict(reader.dropped))
 
 
 def _chunk_images(reader: Any) -> int:
@@ -177,16 +175,13 @@ def _count_labels(reader: Any, names: Sequence[str], chunk_images: int) -> dict[
     return {name: counts[name] for name in names}
 
 
-def _described(
-    description: DatasetDescription, writer: BundleWriter, counts: np.ndarray[Any, Any], dropped: dict[str, int]
-) -> DatasetDescription:
-    by_split = {split: tuple(counts.tolist()) if split == SPLIT else (0,) * len(counts) for split in writer.rows}
+def _described(description: DatasetDescription, written: Written, dropped: dict[str, int]) -> DatasetDescription:
     return description.model_copy(
         update={
             "columns": _read_columns(description),
-            "rows": writer.rows,
-            "shards": writer.shards,
-            "class_counts": by_split if description.class_names else None,
+            "rows": written.rows,
+            "shards": written.shards,
+            "class_counts": written.class_counts,
             "dropped_rows": dropped,
             "warnings": (),
         }

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from windlass.data.config import DataConfig
 from windlass.data.description import DatasetDescription
-from windlass.data.errors import WrongModalityError
+from windlass.data.errors import ImagesOnSparkError, WrongModalityError
 from windlass.data.sources import SKLEARN_IMAGES, ResolvedSource
+
+if TYPE_CHECKING:
+    from windlass.data.spark.kubernetes import SparkCluster
 
 
 def prepare(
@@ -22,12 +25,14 @@ def prepare(
     memory_limit_bytes: int,
     threads: int,
     carry: Sequence[str] = (),
+    cluster: SparkCluster | None = None,
 ) -> DatasetDescription:
     """Write a dataset bundle, shards and `dataset.json`, into the existing directory `output`.
 
     Args:
         memory_limit_bytes: of this process as a whole.
         carry: columns of a table to be written even where the recipe leaves them out of the features.
+        cluster: where Spark makes its executors, if it is the engine; None: on this machine.
 
     Raises:
         DataError: the data are not as they have to be; the message names the file, row or column.
@@ -36,6 +41,8 @@ def prepare(
     if images != (modality == "images"):
         raise WrongModalityError("images" if images else "a table", modality)
     if images:
+        if config.engine == "spark":
+            raise ImagesOnSparkError
         from windlass.data.images import prepare_images
 
         return prepare_images(
@@ -51,4 +58,5 @@ def prepare(
         memory_limit_bytes=memory_limit_bytes,
         threads=threads,
         carry=carry,
+        cluster=cluster,
     )

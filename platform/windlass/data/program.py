@@ -121,7 +121,7 @@ def _value(column: PlannedColumn) -> str:
     if column.stored == "number":
         # 1.0 and 1 are one category, and no engine prints whole numbers differently
         whole = f"{name} = floor({name}) AND abs({name}) < 1e15"
-        text = f"CASE WHEN {whole} THEN CAST(CAST({name} AS BIGINT) AS VARCHAR) ELSE CAST({name} AS VARCHAR) END"
+        text = f"CASE WHEN {whole} THEN CAST(CAST({name} AS BIGINT) AS STRING) ELSE CAST({name} AS STRING) END"
         return f"CASE WHEN abs({name}) <= {LARGEST} THEN {text} END"
     return f"CASE WHEN trim({name}) <> '' THEN {name} END"
 
@@ -172,12 +172,12 @@ def _exact(x: str) -> str:
     Below 2^-20 and from 2^53 on, the exponent of two and 53 digits.
     """
     size = f"abs({x})"
-    small = f"CAST(CAST(floor({x} * {_DIGITS_53}) AS BIGINT) AS VARCHAR)"
+    small = f"CAST(CAST(floor({x} * {_DIGITS_53}) AS BIGINT) AS STRING)"
     rest = f"CAST(floor(({x} - floor({x})) * {_DIGITS_53}) AS BIGINT)"
-    medium = f"CAST(CAST(floor({x}) AS BIGINT) AS VARCHAR) || '.' || CAST({rest} AS VARCHAR)"
+    medium = f"CAST(CAST(floor({x}) AS BIGINT) AS STRING) || '.' || CAST({rest} AS STRING)"
     exponent = f"floor(log2({size}))"
     digits = f"CAST(floor({x} / power(2.0, {exponent}) * {_DIGITS_53}) AS BIGINT)"
-    extreme = f"CAST(CAST({exponent} AS BIGINT) AS VARCHAR) || 'p' || CAST({digits} AS VARCHAR)"
+    extreme = f"CAST(CAST({exponent} AS BIGINT) AS STRING) || 'p' || CAST({digits} AS STRING)"
     return (
         f"CASE WHEN {size} >= 9.5367431640625e-07 AND {size} < 1000.0 THEN {small} WHEN {x} IS NULL THEN '' "
         f"WHEN {x} = 0 THEN '0' WHEN {size} >= 1000.0 AND {size} < {_DIGITS_53} THEN {medium} ELSE {extreme} END"

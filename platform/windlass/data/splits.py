@@ -27,7 +27,7 @@ def split_expression(config: SplitConfig, plan: Plan, engine: Engine, relation: 
     if plan.auxiliary is None or plan.auxiliary.way == "group":
         key = program.split_key(config.seed, plan.auxiliary)
         stratified = plan.target_kind == "class" and plan.auxiliary is None
-        bounds = _bounds(config, engine, relation, key, "target" if stratified else "CAST(NULL AS VARCHAR)")
+        bounds = _bounds(config, engine, relation, key, "target" if stratified else "CAST(NULL AS STRING)")
         return program.splits_by_bounds(key, bounds)
     if plan.auxiliary.way == "time":
         return _by_time(config, engine, relation)

@@ -7,15 +7,13 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from windlass.data import program
-from windlass.data.bundle import BundleWriter
+from windlass.data.bundle import Written
 from windlass.data.checks import (
     check_splits,
     class_names,
@@ -27,10 +25,8 @@ from windlass.data.columns import plan_columns
 from windlass.data.config import DataConfig
 from windlass.data.description import (
     DATASET_NAME,
-    SPLITS,
     Column,
     DatasetDescription,
-    SplitName,
     TargetTransform,
     Transform,
 )
@@ -49,7 +45,8 @@ from windlass.schema import digest_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_BATCH_ROWS = 50_000
+    from windlass.data.spark.kubernetes import SparkCluster
+
 STAGED = "staged"
 _SOURCE = "source"
 _TRAIN = "train"
@@ -64,11 +61,13 @@ def prepare_table(
     memory_limit_bytes: int,
     threads: int,
     carry: Sequence[str] = (),
+    cluster: SparkCluster | None = None,
 ) -> DatasetDescription:
     """Write the bundle of a table. The room for the staged table is taken beside `output`.
 
     Args:
         carry: columns to be written even where the recipe leaves them out of the features.
+        cluster: where Spark makes its executors; None: Spark's tasks run on this machine.
 
     Raises:
         DataError: the table is not as it has to be; the message names the file, row or column.
@@ -76,12 +75,12 @@ def prepare_table(
     table = read_layout(source)
     with (
         track("prepare", total=100, unit="%") as tracker,
-        open_engine(output.parent, memory_limit_bytes, threads, tracker) as engine,
+        open_engine(output.parent, memory_limit_bytes, threads, tracker, config.engine, cluster) as engine,
     ):
         engine.open(_SOURCE, table)
-        sample = engine.rows(f"SELECT * FROM {_SOURCE} LIMIT {GUESS_ROWS}")
+        sample = engine.sample(_SOURCE, GUESS_ROWS)
         plan = plan_columns(config, table, sample, target_kind, carry)
-        engine.keep(STAGED, program.staging(plan, _SOURCE))
+        engine.stage(STAGED, program.staging(plan, _SOURCE), _SOURCE)
         dropped_rows = refuse_bad_rows(config, table, plan, engine, _SOURCE, STAGED)
         description = _Preparation(config, table, plan, engine, output, dropped_rows, carry).run()
         tracker.update(100)
@@ -90,17 +89,39 @@ def prepare_table(
 
 
 @contextmanager
-def open_engine(beside: Path, memory_limit_bytes: int, threads: int, tracker: Tracker) -> Iterator[DuckDBEngine]:
+def open_engine(
+    beside: Path,
+    memory_limit_bytes: int,
+    threads: int,
+    tracker: Tracker,
+    name: Literal["duckdb", "spark"] = "duckdb",
+    cluster: SparkCluster | None = None,
+) -> Iterator[Engine]:
     """An engine with room of its own in the directory `beside`, gone afterwards."""
     directory = Path(tempfile.mkdtemp(prefix="prepare-", dir=beside))
     try:
-        engine = DuckDBEngine(directory, memory_limit_bytes=memory_limit_bytes, threads=threads, tracker=tracker)
-        try:
+        with _engine(directory, memory_limit_bytes, threads, tracker, name, cluster) as engine:
             yield engine
-        finally:
-            engine.close()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _engine(
+    directory: Path,
+    memory_limit_bytes: int,
+    threads: int,
+    tracker: Tracker,
+    name: Literal["duckdb", "spark"],
+    cluster: SparkCluster | None,
+) -> AbstractContextManager[Engine]:
+    if name == "duckdb":
+        engine = DuckDBEngine(directory, memory_limit_bytes=memory_limit_bytes, threads=threads, tracker=tracker)
+        return closing(engine)
+    from windlass.data.spark.place import cluster_engine, local_engine
+
+    if cluster is not None:
+        return cluster_engine(cluster, directory, memory_limit_bytes=memory_limit_bytes, tracker=tracker)
+    return local_engine(directory, threads=threads, memory_limit_bytes=memory_limit_bytes, tracker=tracker)
 
 
 class _Preparation:
@@ -140,9 +161,9 @@ class _Preparation:
         divided = f"(SELECT *, {split} AS split FROM {STAGED} WHERE bad = 0) AS divided"
         divided = self._without_duplicates(divided)
         self._check_leakage(features, divided, rows)
-        writer, counts = self._write(features, divided, names)
-        check_splits(self.config, self.plan.target.name, writer.rows, counts, names)
-        transforms, target_transform = self._fit(features, writer)
+        written = self._write(features, divided, names)
+        check_splits(self.config, self.plan.target.name, written.rows, written.class_counts, names)
+        transforms, target_transform = self._fit(features, written)
         return DatasetDescription(
             modality="table",
             target_kind=self.plan.target_kind,
@@ -153,9 +174,9 @@ class _Preparation:
                 Column(name=self.plan.target.name, type=self.plan.target.type, role="target"),
             ),
             class_names=names,
-            rows=writer.rows,
-            class_counts=counts,
-            shards=writer.shards,
+            rows=written.rows,
+            class_counts=written.class_counts,
+            shards=written.shards,
             transforms=transforms,
             target_transform=target_transform,
             fingerprint=self._fingerprint(),
@@ -195,46 +216,28 @@ class _Preparation:
         self.warnings.append(warning)
         message(f"warning: {warning}; allowed by data.leakage")
 
-    def _write(
-        self, features: list[PlannedColumn], divided: str, names: tuple[str, ...] | None
-    ) -> tuple[BundleWriter, dict[SplitName, tuple[int, ...]] | None]:
-        """Write the shards, and count the rows of each class by split."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        written = [*features, *self.plan.carried]
-        schema = bundle_schema(written, self.plan.target.name, classes=names is not None)
+    def _write(self, features: list[PlannedColumn], divided: str, names: tuple[str, ...] | None) -> Written:
+        columns = [*features, *self.plan.carried]
         target = "target" if names is None else class_index(names)
-        selected = ", ".join(column.sql for column in written)
-        order = ", ".join(["digest", *(column.sql for column in self.plan.carried)])
+        selected = ", ".join([*(column.sql for column in columns), f"{target} AS target", "split"])
         # One order for every engine, thread and place of the source: it decides which rows share a training batch.
-        query = f"SELECT {selected}, {target} AS target, split FROM {divided} ORDER BY {order}"
-        counts = {split: np.zeros(len(names or ()), np.int64) for split in SPLITS}
-        with BundleWriter(self.output, schema) as writer:
-            for batch in self.engine.stream(query, _BATCH_ROWS):
-                splits = batch.column(len(schema))
-                for split in SPLITS:
-                    part = batch.filter(pc.equal(splits, split))
-                    arrays = [part.column(i).cast(schema.field(i).type) for i in range(len(schema))]
-                    writer.write(split, pa.RecordBatch.from_arrays(arrays, schema=schema))
-                    if names is not None:
-                        counts[split] += np.bincount(arrays[-1].to_numpy(), minlength=len(names))
-        if names is None:
-            return writer, None
-        return writer, {split: tuple(map(int, found)) for split, found in counts.items()}
+        order = ["digest", *(column.sql for column in self.plan.carried)]
+        schema = bundle_schema(columns, self.plan.target.name, classes=names is not None)
+        num_classes = None if names is None else len(names)
+        return self.engine.write(selected, divided, order, output=self.output, schema=schema, num_classes=num_classes)
 
     def _fit(
-        self, features: list[PlannedColumn], writer: BundleWriter
+        self, features: list[PlannedColumn], written: Written
     ) -> tuple[tuple[Transform, ...], TargetTransform | None]:
         """Fit on the shards of train: what is learned from is what lies there."""
         columns = [*features, *self.plan.carried, self.plan.target]
         names = tuple(column.name for column in columns)
         stored: list[Stored] = ["number" if column.type == "number" else "text" for column in columns[:-1]] + ["number"]
-        files = tuple(TableFile(name, str(self.output / name), names) for name in writer.shards["train"])
+        files = tuple(TableFile(name, str(self.output / name), names) for name in written.shards["train"])
         raw = tuple(RawColumn(name, kind) for name, kind in zip(names, stored, strict=True))
         self.engine.open(_TRAIN, RawTable("parquet", raw, files))
         fitted = [replace(column, index=index) for index, column in enumerate(columns)]
-        transforms = fit_transforms(self.engine, fitted[: len(features)], _TRAIN, writer.rows["train"])
+        transforms = fit_transforms(self.engine, fitted[: len(features)], _TRAIN, written.rows["train"])
         regression = self.plan.target_kind == "number"
         return transforms, fit_target(self.engine, fitted[-1], _TRAIN) if regression else None
 

@@ -49,7 +49,7 @@ def plan_run(resolved: ResolvedRecipe, workspace: Workspace) -> RunPlan:
     training = steps.plan_training(resolved, workspace, prepared.reference)
     dataset = workspace.fetch(prepared.reference)
     with track("timing steps of training", unit="steps"):
-        step_s, num_parameters = _time(training, workspace, dataset, steps.threads_of(resolved))
+        step_s, num_parameters = _time(training, workspace, dataset, resolved.threads)
     work = _Work(resolved, workspace, training, Past(workspace), step_s, dataset)
     chains = planned_candidates(resolved.recipe.compress, resolved.recipe.serve.device)
     return RunPlan(

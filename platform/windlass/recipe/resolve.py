@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Literal
@@ -51,6 +52,11 @@ class ResolvedRecipe(Document):
     def model_name(self) -> str:
         """Of the registered model."""
         return self.recipe.registration.model or self.recipe.name
+
+    @property
+    def threads(self) -> int:
+        """Of the machine that asks, as the recipe divides it."""
+        return self.recipe.resources.threads or os.cpu_count() or 1
 
     @property
     def digest(self) -> str:

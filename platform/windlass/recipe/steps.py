@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -19,8 +18,10 @@ from windlass.evaluation.documents import (
 )
 from windlass.models.spec import HISTORY_NAME, STEPS_NAME
 from windlass.recipe.keys import step_key
+from windlass.recipe.preparing import prepare_here, prepare_key
 from windlass.recipe.resolve import ResolvedRecipe
 from windlass.recipe.runs import StepResult, Summary
+from windlass.recipe.spark_job import prepare_in_job, settings_for_job
 from windlass.recipe.summaries import (
     figures,
     flat,
@@ -48,37 +49,20 @@ SERVING_MODULES = ("windlass_gateway.worker",)
 
 
 def prepare(resolved: ResolvedRecipe, workspace: Workspace) -> StepResult:
-    """Make the dataset bundle.
+    """Make the dataset bundle: here, or in a Job of Spark's image.
 
     It is the first step of every run, so it also looks whether this installation or image has the engine that the
     recipe is measured with: hours of training come before the step that measures.
     """
-    from windlass.data.prepare import prepare as prepare_data
-
     check_build(resolved.recipe.serve.device)
-    recipe, task = resolved.recipe, get_task(resolved.recipe.task)
-    key = step_key(
-        "prepare",
-        data=recipe.data.model_dump(mode="json", exclude={"source"}),
-        source=resolved.source.digest,
-        modality=task.modality,
-        target_kind=task.target_kind,
-        carry=recipe.evaluate.sensitive,
-    )
-
-    def make(output: Path) -> None:
-        prepare_data(
-            recipe.data,
-            modality=task.modality,
-            target_kind=task.target_kind,
-            source=resolved.source,
-            output=output,
-            memory_limit_bytes=recipe.resources.memory,
-            threads=threads_of(resolved),
-            carry=recipe.evaluate.sensitive,
-        )
-
-    return _publish("prepare", key, workspace, make, summarize_dataset)
+    key = prepare_key(resolved)
+    settings = settings_for_job(resolved)
+    if settings is None:
+        reference, cached = prepare_here(resolved, workspace)
+    else:
+        reference, cached = prepare_in_job(resolved, workspace, key=key, settings=settings)
+    summary = summarize_dataset(workspace.fetch(reference))
+    return StepResult(step="prepare", key=key, reference=reference, cached=cached, summary=summary)
 
 
 def train(resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference, *, run_id: str) -> StepResult:
@@ -86,7 +70,7 @@ def train(resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference, *,
     from windlass.training.place import find_place
 
     training = plan_training(resolved, workspace, dataset)
-    with find_place(threads=threads_of(resolved), pods=_training_pods(resolved)) as place:
+    with find_place(threads=resolved.threads, pods=_training_pods(resolved)) as place:
         reference, cached = place.train(
             training, workspace, watch=lambda work: _mirrored_metrics(resolved, workspace, run_id, work)
         )
@@ -143,14 +127,14 @@ def compress(resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference,
     )
 
     def make(output: Path) -> None:
-        with find_place(threads=threads_of(resolved), pods=_training_pods(resolved)) as place:
+        with find_place(threads=resolved.threads, pods=_training_pods(resolved)) as place:
             tree = Tree(
                 trunk,
                 recipe.compress,
                 workspace=workspace,
                 place=place,
                 key=step_key,
-                threads=threads_of(resolved),
+                threads=resolved.threads,
             )
             make_candidates(tree, recipe.compress, recipe.serve.device).write(output / CANDIDATES_NAME)
 
@@ -346,7 +330,7 @@ def _analyse(
             output=output,
             task=recipe.task,
             config=recipe.evaluate,
-            threads=threads_of(resolved),
+            threads=resolved.threads,
             device=recipe.serve.device,
         )
 
@@ -490,8 +474,3 @@ def _training_pods(resolved: ResolvedRecipe) -> TrainingPods:
         queue=asked.queue,
         timeout_s=asked.training_timeout,
     )
-
-
-def threads_of(resolved: ResolvedRecipe) -> int:
-    """Of this machine, as the recipe divides it."""
-    return resolved.recipe.resources.threads or os.cpu_count() or 1

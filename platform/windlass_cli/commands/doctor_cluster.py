@@ -123,6 +123,7 @@ def _examine_installation(
     yield checks.check_release(settings, release, windlass.__version__)
     yield from checks.check_operators(rest, settings.training_kind, settings.training_runtime)
     yield from checks.check_run_rights(rest, settings)
+    yield from checks.check_driver_rights(rest, settings)
     yield checks.check_kubeflow(rest, settings.namespace)
     secrets = checks.check_secrets(rest, settings, secret_command(settings))
     yield from secrets

@@ -22,6 +22,7 @@ from windlass.recipe.load import load_recipe
 from windlass.recipe.model import Recipe
 from windlass.recipe.resolve import resolve
 from windlass.recipe.runs import finish_run, list_runs, new_run, read_run
+from windlass.recipe.spark_job import check_spark
 from windlass.storage import Workspace
 from windlass_cli.commands.run import check_step, command_line
 from windlass_cli.commands.runs import print_run, print_runs
@@ -107,9 +108,11 @@ def settings_of_run(cluster: Cluster, recipe: Recipe) -> ClusterSettings:
     """The installation's settings with the Secrets that a recipe names; of their keys the names, never the values.
 
     Raises:
+        NoSparkError: the recipe needs Spark, which the installation lacks.
         RecipeError: there is no such Secret.
         ApiError: you may not read it.
     """
+    check_spark(cluster.settings, recipe)
     settings, path = cluster.settings, "resources.cluster.env_secrets"
     found = {}
     for name in recipe.resources.cluster.env_secrets:

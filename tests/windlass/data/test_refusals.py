@@ -12,6 +12,7 @@ from windlass.data.config import DataConfig
 from windlass.data.duckdb_engine import OutOfMemoryError
 from windlass.data.errors import (
     BadFileError,
+    ImagesOnSparkError,
     MissingColumnError,
     SplitError,
     UnknownSourceKindError,
@@ -90,6 +91,19 @@ def test_an_idx_source_is_two_files(write: Any, tmp_path: Path) -> None:
         write(f"idx/{name}", b"\0\0\x08\x01")
     with pytest.raises(UnknownSourceKindError, match="an IDX source is two files, images and labels, not 3"):
         resolve_source("idx", tmp_path)
+
+
+def test_images_on_spark_are_refused_with_what_to_take_out(tmp_path: Path) -> None:
+    with pytest.raises(ImagesOnSparkError, match=r"data\.engine: spark prepares tables only.*take data\.engine out"):
+        prepare(
+            DataConfig(source="sklearn:digits", engine="spark"),
+            modality="images",
+            target_kind="class",
+            source=resolve_source("sklearn:digits", tmp_path),
+            output=tmp_path,
+            memory_limit_bytes=10**9,
+            threads=1,
+        )
 
 
 def test_too_little_memory_says_which_key_to_raise(tmp_path: Path) -> None:

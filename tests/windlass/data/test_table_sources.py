@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import random
 import socket
 import subprocess
@@ -282,3 +283,13 @@ def test_init_tells_of_a_row_that_does_not_parse_in_the_words_of_run_and_writes_
 def test_init_of_a_file_without_one_row_that_parses_names_the_first(write: Any) -> None:
     with pytest.raises(BadRowError, match=r"a\.csv, row 2, column 'a': too few values \(2 are expected\): '1'"):
         infer(write("a.csv", "a,y\n1\n2\n"), "y")
+
+
+def test_a_nan_that_the_statistics_of_a_parquet_file_leave_out_is_a_missing_number(
+    tmp_path: Path, prepare_table: Any
+) -> None:
+    draw = random.Random(7)
+    numbers = [math.nan if i % 5 == 0 else draw.gauss(0, 1) for i in range(300)]
+    pq.write_table(pa.table({"x": numbers, "y": [draw.randrange(2) for _ in numbers]}), tmp_path / "a.parquet")
+    bundle = prepare_table(str(tmp_path / "a.parquet"))
+    assert sum(bundle.table(split)["x"].null_count for split in SPLITS) == 60

@@ -1,0 +1,1 @@
+"""Prepare's second engine: Spark, for data that outgrow one machine."""

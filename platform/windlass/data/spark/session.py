@@ -1,0 +1,157 @@
+"""A Spark session, started from one description of where its tasks run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from windlass.errors import InvalidInputError, MissingExtraError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+LEAST_JAVA = 17
+_MEBIBYTE = 1 << 20
+LEAST_HEAP_BYTES = 512 * _MEBIBYTE
+"""Spark starts with no less than 450."""
+_HEAP_SHARE = 0.5
+"""Of a step's memory on one machine; the rest is for the Python workers, which read and write files."""
+_LOCAL_ADDRESS = "127.0.0.1"
+_JAVA_OPTIONS = (
+    # The program's expressions over a wide table make methods that Java would else interpret for ever.
+    "-XX:-DontCompileHugeMethods",
+    "-XX:+UseParallelGC",
+)
+_CONF = {
+    "spark.app.name": "windlass",
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.log.level": "ERROR",
+    # What the program's SQL means must not depend on an installation's defaults.
+    "spark.sql.ansi.enabled": "true",
+    "spark.sql.ansi.doubleQuotedIdentifiers": "true",
+    "spark.sql.timestampType": "TIMESTAMP_NTZ",
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
+    "spark.authenticate": "true",
+}
+
+
+class NoJavaError(InvalidInputError):
+    """Spark needs a Java runtime, and there is none."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            f"data.engine: spark needs Java {LEAST_JAVA} or newer, and there is no `java`; install one (Debian: "
+            f"apt-get install openjdk-{LEAST_JAVA}-jre-headless; macOS: brew install openjdk@{LEAST_JAVA}) or set "
+            "JAVA_HOME, or use data.engine: duckdb"
+        )
+
+
+class OldJavaError(InvalidInputError):
+    """The Java runtime is older than Spark's least."""
+
+    def __init__(self, command: str, found: int) -> None:
+        super().__init__(
+            f"data.engine: spark needs Java {LEAST_JAVA} or newer, and {command} is {found}; install a newer one and "
+            "set JAVA_HOME to it, or use data.engine: duckdb"
+        )
+        self.command, self.found = command, found
+
+
+@dataclass(frozen=True)
+class SessionSettings:
+    """Where a session's tasks run, and with what."""
+
+    directory: Path
+    """Of this process and its own; Spark spills there."""
+    slots: int
+    """Tasks that run at once, of all executors together."""
+    heap_bytes: int
+    """Of the Java process that this one starts: the driver's, and on one machine also that of the tasks."""
+    task_memory_bytes: int
+    """What the Python worker of one task may take to read files."""
+    conf: Mapping[str, str] = field(default_factory=dict)
+    """Spark's own configuration of the place, over what is common to all."""
+    scratch: str | None = None
+    """Where tasks put shards for this process, `s3://bucket/prefix`; None: they see the disk of this process."""
+
+
+def local_settings(directory: Path, *, threads: int, memory_limit_bytes: int) -> SessionSettings:
+    """Everything on this machine: `threads` tasks at once, in about the memory of `memory_limit_bytes`."""
+    heap_bytes = max(LEAST_HEAP_BYTES, int(memory_limit_bytes * _HEAP_SHARE))
+    conf = {
+        "spark.master": f"local[{threads}]",
+        "spark.driver.host": _LOCAL_ADDRESS,
+        "spark.driver.bindAddress": _LOCAL_ADDRESS,
+    }
+    return SessionSettings(
+        directory=directory,
+        slots=threads,
+        heap_bytes=heap_bytes,
+        task_memory_bytes=max(0, memory_limit_bytes - heap_bytes) // threads,
+        conf=conf,
+    )
+
+
+@contextlib.contextmanager
+def spark_session(settings: SessionSettings) -> Iterator[SparkSession]:
+    """A session that is stopped at the end, its executors with it; the Java process goes with this one.
+
+    Raises:
+        MissingExtraError: PySpark is not installed.
+        NoJavaError, OldJavaError: there is no Java that Spark runs on.
+    """
+    try:
+        from pyspark.sql import SparkSession
+    except ImportError:
+        raise MissingExtraError("data.engine: spark", "spark") from None
+    check_java()
+    # The context asks this variable, and no configuration, which Python its tasks run.
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    builder = SparkSession.builder
+    for name, value in {**_CONF, **_conf_of(settings), **settings.conf}.items():
+        builder = builder.config(name, value)
+    session = builder.getOrCreate()
+    try:
+        yield session
+    finally:
+        session.stop()
+
+
+def check_java() -> None:
+    """Raise where Spark would die in its launcher with a line of its own shell script."""
+    command = _java_command()
+    if command is None:
+        raise NoJavaError
+    said = subprocess.run([command, "-version"], capture_output=True, text=True, check=False)
+    version = re.search(r'version "(?:1\.)?(\d+)', said.stderr + said.stdout)
+    if said.returncode or version is None:
+        raise NoJavaError
+    if int(version[1]) < LEAST_JAVA:
+        raise OldJavaError(command, int(version[1]))
+
+
+def _java_command() -> str | None:
+    home = os.environ.get("JAVA_HOME")
+    return shutil.which(str(Path(home, "bin", "java"))) if home else shutil.which("java")
+
+
+def _conf_of(settings: SessionSettings) -> dict[str, str]:
+    return {
+        "spark.local.dir": str(settings.directory),
+        "spark.sql.warehouse.dir": str(settings.directory / "warehouse"),
+        "spark.driver.memory": f"{settings.heap_bytes // _MEBIBYTE}m",
+        "spark.driver.defaultJavaOptions": " ".join(_JAVA_OPTIONS),
+        "spark.executor.defaultJavaOptions": " ".join(_JAVA_OPTIONS),
+        "spark.sql.shuffle.partitions": str(2 * settings.slots),
+        "spark.default.parallelism": str(2 * settings.slots),
+    }

@@ -1,0 +1,184 @@
+"""A table on S3 prepared by executors that share no disk with the driver; a process stands for each pod."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pyspark
+import pytest
+from kubernetes import client, config
+
+from pods_as_processes import ADDRESS, DRIVER, PodsAsProcesses, pods_as_processes
+from windlass.cluster.settings import ClusterSettings, SparkSettings, StorageSettings
+from windlass.data.bundle import Bundle
+from windlass.data.config import DataConfig
+from windlass.data.description import SPLITS
+from windlass.data.prepare import prepare
+from windlass.data.sources import resolve_source
+from windlass.data.spark import place
+from windlass.data.spark.kubernetes import DriverPod, ExecutorPods, SparkCluster, cluster_session
+
+pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.usefixtures("small_parts")]
+
+ROWS = 6000
+PODS = ExecutorPods(count=2, memory_bytes=15 * 10**8, cpu=0.5)
+
+
+@pytest.fixture
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind((ADDRESS, 0))
+        port = int(free.getsockname()[1])
+    url = f"http://{ADDRESS}:{port}"
+    variables = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
+    for name, value in {**variables, "AWS_ENDPOINT_URL": url}.items():
+        monkeypatch.setenv(name, value)
+    command = [sys.executable, "-m", "moto.server", "-H", ADDRESS, "-p", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        until_s = time.monotonic() + 60
+        while time.monotonic() < until_s:
+            with suppress(OSError), socket.create_connection((ADDRESS, port), timeout=1):
+                break
+            time.sleep(0.05)
+        yield url
+        server.kill()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PodsAsProcesses]:
+    """What a pod of a cluster finds; the API of a test has no certificate and knows the driver by another name."""
+    directory = tmp_path / "cluster"
+    directory.mkdir()
+    java = os.environ.get("JAVA_HOME") or Path(shutil.which("java") or "").resolve().parents[1]
+    with pods_as_processes(directory) as cluster:
+        variables = {
+            "SPARK_HOME": Path(pyspark.__file__).parent,
+            "JAVA_HOME": java,
+            "SPARK_LOCAL_IP": ADDRESS,
+            "KUBERNETES_SERVICE_HOST": ADDRESS,
+            "KUBERNETES_SERVICE_PORT": cluster.port,
+        }
+        for name, value in variables.items():
+            monkeypatch.setenv(name, str(value))
+
+        def without_certificate(*arguments: Any, **settings: Any) -> Any:
+            session = cluster_session(*arguments, **settings)
+            master = {"spark.master": session.conf["spark.master"].replace("https", "http")}
+            # how soon a lost pod is noticed where no watch tells it
+            polling = {"spark.kubernetes.executor.apiPollingInterval": "2s"}
+            return replace(session, conf={**session.conf, **master, **polling})
+
+        api = client.Configuration(host=f"http://{ADDRESS}:{cluster.port}")
+        monkeypatch.setattr(config, "load_incluster_config", lambda: client.Configuration.set_default(api))
+        monkeypatch.setattr(place, "cluster_session", without_certificate)
+        monkeypatch.setattr(DriverPod, "here", classmethod(lambda cls: cls(DRIVER, ADDRESS)))
+        yield cluster
+
+
+def settings_of(root: str, endpoint: str) -> ClusterSettings:
+    return ClusterSettings(
+        release="windlass",
+        namespace="team",
+        image="localhost/windlass:1-cpu",
+        storage=StorageSettings(root=root, endpoint=endpoint, secret="windlass-storage"),
+        tracking_uri="http://mlflow:5000",
+        gateway_uri="http://gateway:8080",
+        pipeline_service_account="pipeline",
+        training_service_account="training",
+        spark=SparkSettings(image="spark", driver_service_account="driver", executor_service_account="executor"),
+    )
+
+
+def upload_table(endpoint: str) -> Any:
+    """Three files of numbers, texts with quotes and commas, and a class, in a bucket of their own."""
+    bucket = boto3.resource("s3", endpoint_url=endpoint).create_bucket(Bucket="data")
+    chosen = random.Random(0)  # noqa: S311 - a random table, no secret
+    for file in range(3):
+        rows = [
+            f'{chosen.gauss(0, 1)!r},"say ""{chosen.randrange(9)}"", twice",{chosen.choice("ab")}'
+            for _ in range(ROWS // 3)
+        ]
+        bucket.put_object(Key=f"table/{file}.csv", Body="\n".join(["x,text,y", *rows, ""]).encode())
+    return bucket
+
+
+def prepare_with(engine: str, output: Path, cluster: SparkCluster | None = None) -> Bundle:
+    output.mkdir()
+    data = DataConfig.model_validate({"source": "s3://data/table/", "target": "y", "engine": engine})
+    prepare(
+        data,
+        modality="table",
+        target_kind="class",
+        source=resolve_source(data.source, output),
+        output=output,
+        memory_limit_bytes=2 * 10**9,
+        threads=2,
+        cluster=cluster,
+    )
+    return Bundle.open(output)
+
+
+def same(one: Bundle, other: Bundle) -> None:
+    assert one.description.fingerprint == other.description.fingerprint
+    assert one.description.rows == other.description.rows
+    for split in SPLITS:
+        assert one.table(split).equals(other.table(split)), split
+    transforms = [json.loads(bundle.description.model_dump_json())["transforms"] for bundle in (one, other)]
+    assert [t["kind"] for t in transforms[0]] == [t["kind"] for t in transforms[1]]
+
+
+def test_executors_without_the_drivers_disk_prepare_what_duckdb_prepares_and_leave_nothing(
+    endpoint: str, cluster: PodsAsProcesses, tmp_path: Path
+) -> None:
+    bucket = upload_table(endpoint)
+    on_spark = SparkCluster(settings_of("s3://data/root", endpoint), PODS, "s3://data/root/work/prepare/key")
+    spark = prepare_with("spark", tmp_path / "spark", on_spark)
+    same(prepare_with("duckdb", tmp_path / "duckdb"), spark)
+    assert len(cluster.processes) == 2
+    assert [found.key for found in bucket.objects.filter(Prefix="root/work/")] == []
+
+
+def test_an_executor_that_is_killed_while_shards_are_written_is_replaced_and_the_result_is_the_same(
+    endpoint: str, cluster: PodsAsProcesses, tmp_path: Path
+) -> None:
+    bucket = upload_table(endpoint)
+    on_spark = SparkCluster(settings_of("s3://data/root", endpoint), PODS, "s3://data/root/work/prepare/key")
+    with killing_one_when(lambda: any(bucket.objects.filter(Prefix="root/work/")), cluster):
+        spark = prepare_with("spark", tmp_path / "spark", on_spark)
+    same(prepare_with("duckdb", tmp_path / "duckdb"), spark)
+    assert len(cluster.processes) > 2
+    assert [found.key for found in bucket.objects.filter(Prefix="root/work/")] == []
+
+
+@contextmanager
+def killing_one_when(holds: Callable[[], bool], cluster: PodsAsProcesses) -> Iterator[None]:
+    """The first executor, by another thread, as soon as that is so."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.05):
+            if holds():
+                cluster.processes[0].kill()
+                return
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
