@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from windlass.data.prepare import prepare
 from windlass.data.sources import resolve_source
 
 Prepare = Callable[..., Bundle]
+
+# They cannot be imported without Spark; the environment of `make test-spark` has it.
+collect_ignore_glob = [] if find_spec("pyspark") else ["test_*.py"]
 
 
 @pytest.fixture
