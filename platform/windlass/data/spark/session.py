@@ -40,7 +40,8 @@ _CONF = {
     "spark.sql.ansi.doubleQuotedIdentifiers": "true",
     "spark.sql.timestampType": "TIMESTAMP_NTZ",
     "spark.sql.session.timeZone": "UTC",
-    "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
+    # Of blocks of rows, which tasks take one after the other.
+    "spark.sql.execution.arrow.maxBytesPerBatch": str(16 * _MEBIBYTE),
     "spark.authenticate": "true",
 }
 
