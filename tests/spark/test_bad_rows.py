@@ -68,12 +68,14 @@ def test_a_json_line_that_is_no_object_is_named(tmp_path: Path, prepare_table: A
 
 
 def test_a_task_that_fails_is_told_with_its_own_words(tmp_path: Path, prepare_table: Any) -> None:
-    path = tmp_path / "a.csv"
-    path.write_text(HEADER + "".join(lines(6000)))
+    folder = tmp_path / "table"
+    folder.mkdir()
+    for name in ("a.csv", "b.csv"):
+        (folder / name).write_text(HEADER + "".join(lines(6000)))
     settings = local_settings(tmp_path, threads=2, memory_limit_bytes=2 * 10**9)
     with spark_session(settings) as session:
         engine = SparkEngine(session, settings)
-        engine.open("source", read_layout(resolve_source(str(path), tmp_path)))
-        path.unlink()
-        with pytest.raises(SparkTaskError, match=r"a task failed: .*FileNotFoundError.*a\.csv.*run the same command"):
-            engine.rows("SELECT count(*) FROM source")
+        engine.open("source", read_layout(resolve_source(str(folder), tmp_path)))
+        (folder / "b.csv").unlink()
+        with pytest.raises(SparkTaskError, match=r"a task failed: .*FileNotFoundError.*b\.csv.*run the same command"):
+            engine.stage("staged", "SELECT c0, md5(c0) AS digest FROM source", "source")

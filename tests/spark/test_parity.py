@@ -8,7 +8,7 @@ import json
 import math
 import random
 import struct
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,62 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from windlass.data.bundle import Bundle
-from windlass.data.description import SPLITS
+from hard_tables import TEXTS, csv_text, nasty_rows, same
 
 pytestmark = [pytest.mark.spark, pytest.mark.usefixtures("small_parts")]
 
 ROWS = 1500
-NUMBERS = ("1e3", "0042", "-0", "+7", ".5", "5.", "1E-310", " 12 ", "NA", "", "nan", "9007199254740993", "3.4e38")
-TEXTS = ("007", "7", "a, b", 'say "no"', "two\nlines", "straße", "e\u0301", "\U0001f600", " padded ", "null", "'", "\\")
-BASE = datetime(1912, 6, 23, tzinfo=UTC)
-
-
-def same(duckdb: Bundle, spark: Bundle) -> None:
-    """Fail with the first thing in which two bundles differ."""
-    one, other = (bundle.description.model_dump() for bundle in (duckdb, spark))
-    for key in one:
-        if key not in ("shards", "transforms", "target_transform"):
-            assert one[key] == other[key], key
-    for key in ("transforms", "target_transform"):
-        leaves = list(zip(flat(one[key]), flat(other[key]), strict=True))
-        assert [a for a, b in leaves if a != b and not (isinstance(a, float) and math.isclose(a, b))] == [], key
-    for split in SPLITS:
-        assert exact(duckdb.table(split)) == exact(spark.table(split)), split
-
-
-def flat(value: Any) -> list[Any]:
-    if isinstance(value, dict):
-        return [leaf for key in sorted(value) for leaf in flat(value[key])]
-    if isinstance(value, list | tuple):
-        return [len(value), *(leaf for each in value for leaf in flat(each))]
-    return [value]
-
-
-def exact(table: pa.Table) -> list[tuple[Any, ...]]:
-    """The rows in their order; a double is its bits."""
-
-    def cell(value: Any) -> Any:
-        return struct.pack("<d", value) if isinstance(value, float) else value
-
-    return [tuple(map(cell, row.values())) for row in table.to_pylist()]
-
-
-def csv_text(rows: list[list[str]]) -> str:
-    def cell(text: str) -> str:
-        return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\n') else text
-
-    return "".join(",".join(map(cell, row)) + "\n" for row in rows)
-
-
-def nasty_rows(draw: random.Random) -> list[list[str]]:
-    rows = [["mixed", "size", "kind", "code", "when", "y"]]
-    for i in range(ROWS):
-        mixed = draw.choice(NUMBERS) if i % 3 == 0 else repr(draw.choice([draw.gauss(0, 1e-9), draw.gauss(0, 1e17)]))
-        moment = BASE + timedelta(seconds=draw.randrange(4 * 10**9), microseconds=draw.randrange(10**6))
-        row = [mixed, str(draw.randrange(10**6)), draw.choice(TEXTS), f"{draw.randrange(40):05d}"]
-        rows.append([*row, f"{moment:%Y-%m-%d %H:%M:%S.%f}", draw.choice(["no", "yes", "yes", "Ja, ja"])])
-    return rows
 
 
 @pytest.mark.parametrize("split", [{}, {"group": "code"}, {"time": "when"}], ids=["class", "group", "time"])
@@ -79,14 +28,14 @@ def test_csv_with_quotes_line_breaks_unicode_and_mixed_numbers(
     tmp_path: Path, prepare_table: Any, split: dict[str, str]
 ) -> None:
     path = tmp_path / "a.csv"
-    path.write_text(csv_text(nasty_rows(random.Random(1))), encoding="utf-8")
+    path.write_text(csv_text(nasty_rows(random.Random(1), ROWS)), encoding="utf-8")
     settings = {"split": split, "columns": {"mixed": "number", "code": "category"}}
     same(prepare_table("duckdb", str(path), **settings), prepare_table("spark", str(path), **settings))
 
 
 def test_csv_cut_by_byte_ranges_in_several_files(tmp_path: Path, prepare_table: Any) -> None:
     draw = random.Random(2)
-    header, *rows = [[cell.replace("\n", " ") for cell in row] for row in nasty_rows(draw)]
+    header, *rows = [[cell.replace("\n", " ") for cell in row] for row in nasty_rows(draw, ROWS)]
     for i, chunk in enumerate((rows[:1200], rows[1200:])):
         (tmp_path / "parts").mkdir(exist_ok=True)
         text = csv_text([header, *chunk])

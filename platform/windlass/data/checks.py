@@ -30,14 +30,14 @@ def refuse_bad_rows(
     staged: str,
     *,
     action: str | None = None,
-) -> dict[str, int]:
+) -> tuple[int, dict[str, int]]:
     """Refuse or count the rows that do not parse or whose target is missing.
 
     Args:
         action: what a user can do where the data do not come from a recipe.
 
     Returns:
-        Reason to count of the rows that are left out.
+        How many rows can be used; reason to count of those that are left out.
     """
     count, rejects = engine.rejects(source)
     if count and config.bad_rows == "refuse":
@@ -60,17 +60,23 @@ def refuse_bad_rows(
         if config.bad_rows == "refuse":
             raise _bad_value(table, plan, code, rows, action)
         dropped[_reason(plan, code)] = rows
-    return dropped
+    return dict(found).get(0, 0), dropped
 
 
-def useless_columns(engine: Engine, plan: Plan, staged: str) -> dict[str, str]:
-    """Columns with one value or none, and why they are left out."""
-    if not plan.features:
+def useless_columns(engine: Engine, plan: Plan, staged: str, sample: Sequence[tuple[Any, ...]]) -> dict[str, str]:
+    """Columns with one value or none, and why they are left out.
+
+    Args:
+        sample: the features of some of the rows, of which most columns' tell that they vary.
+    """
+    values = zip(*sample, strict=True) if sample else [()] * len(plan.features)
+    suspects = [column for column, found in zip(plan.features, values, strict=True) if len(set(found) - {None}) < 2]
+    if not suspects:
         return {}
-    figures = ", ".join(f"count({c.sql}), min({c.sql}), max({c.sql})" for c in plan.features)
+    figures = ", ".join(f"count({c.sql}), min({c.sql}), max({c.sql})" for c in suspects)
     ((rows, *row),) = engine.rows(f"SELECT count(*), {figures} FROM {staged} WHERE bad = 0")
     found = {}
-    for i, column in enumerate(plan.features):
+    for i, column in enumerate(suspects):
         count, least, greatest = row[3 * i : 3 * i + 3]
         if count == 0:
             found[column.name] = "all values are missing"

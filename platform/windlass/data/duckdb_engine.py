@@ -93,9 +93,9 @@ class DuckDBEngine:
         selects = [self._select(f"{name}_{i}", table, files) for i, files in enumerate(groups or [()])]
         self.rows(f"CREATE OR REPLACE TEMPORARY VIEW {name} AS {' UNION ALL '.join(selects)}")
 
-    def sample(self, name: str, count: int) -> list[tuple[Any, ...]]:
+    def sample(self, name: str, count: int, query: str | None = None) -> list[tuple[Any, ...]]:
         """See `Engine.sample`."""
-        return self.rows(f"SELECT * FROM {name} LIMIT {count}")
+        return self.rows(f"SELECT * FROM {f'({query}) AS sampled' if query else name} LIMIT {count}")
 
     def stage(self, name: str, query: str, source: str) -> None:
         """See `Engine.stage`."""
@@ -127,6 +127,12 @@ class DuckDBEngine:
         with self._progress():
             self.rows(f"CREATE TABLE {name} AS {query}")
 
+    def load(self, name: str, rows: pa.RecordBatchReader) -> None:
+        """Keep the rows of a stream under `name`."""
+        self._connection.register("loaded", rows)
+        self.keep(name, "SELECT * FROM loaded")
+        self._connection.unregister("loaded")
+
     def write(
         self,
         columns: str,
@@ -140,6 +146,12 @@ class DuckDBEngine:
         """See `Engine.write`."""
         query = f"SELECT {columns} FROM {relation} ORDER BY {', '.join(order)}"
         return write_shards(self.stream(query, _BATCH_ROWS), output, schema, num_classes)
+
+    @contextmanager
+    def shards(self, name: str, table: RawTable) -> Iterator[DuckDBEngine]:
+        """See `Engine.shards`."""
+        self.open(name, table)
+        yield self
 
     def stream(self, query: str, batch_rows: int) -> Iterator[pa.RecordBatch]:
         """A result of any length, in the order of its source."""

@@ -10,6 +10,7 @@ Columns are named c0, c1, … inside the program, so that no name of a user's me
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -31,6 +32,18 @@ class Reject:
     reason: str
 
 
+class Reader(Protocol):
+    """Runs SQL over relations that lie on this machine's disk."""
+
+    def sample(self, name: str, count: int) -> list[tuple[Any, ...]]:
+        """The first rows of a relation."""
+        ...
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """The rows of a small result."""
+        ...
+
+
 class Engine(Protocol):
     """Runs SQL over relations that are larger than memory."""
 
@@ -41,8 +54,8 @@ class Engine(Protocol):
         """
         ...
 
-    def sample(self, name: str, count: int) -> list[tuple[Any, ...]]:
-        """The first rows of an opened relation."""
+    def sample(self, name: str, count: int, query: str | None = None) -> list[tuple[Any, ...]]:
+        """The first rows of an opened relation, or of a query of it that makes each row of one row alone."""
         ...
 
     def stage(self, name: str, query: str, source: str) -> None:
@@ -61,7 +74,10 @@ class Engine(Protocol):
         ...
 
     def keep(self, name: str, query: str) -> None:
-        """Compute a relation once and keep it under `name`."""
+        """Make a relation of the staged one readable as `name`.
+
+        A row of it has to come from rows of one digest alone, and the column `digest` has to say which.
+        """
         ...
 
     def write(
@@ -76,10 +92,16 @@ class Engine(Protocol):
     ) -> Written:
         """Write the shards of a relation in the order of columns of it, of which the first is the row's digest.
 
+        A row of the relation has to come from staged and kept rows of one digest alone.
+
         Args:
             columns: what is selected: the columns of `schema` in their order, then `split`.
             num_classes: of the last column of `schema`, where it is an index; their rows are counted.
         """
+        ...
+
+    def shards(self, name: str, table: RawTable) -> AbstractContextManager[Reader]:
+        """Read shards that `write` has left as the relation `name`, in their order: they lie on this machine's disk."""
         ...
 
     def close(self) -> None: ...

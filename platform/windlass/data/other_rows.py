@@ -78,7 +78,7 @@ def _write_table(
     plan = _plan(description, table)
     engine.open(_SOURCE, table)
     engine.stage(STAGED, program.staging(plan, _SOURCE), _SOURCE)
-    dropped = refuse_bad_rows(config, table, plan, engine, _SOURCE, STAGED, action=_ACTION)
+    _, dropped = refuse_bad_rows(config, table, plan, engine, _SOURCE, STAGED, action=_ACTION)
     names = description.class_names
     if names is not None:
         _refuse_unknown_classes(engine, plan, names)

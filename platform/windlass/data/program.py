@@ -101,10 +101,10 @@ def fingerprint(relation: str) -> str:
     return f"SELECT count(*), {', '.join(limbs)} FROM {relation}"
 
 
-def split_key(seed: int, auxiliary: Auxiliary | None) -> str:
-    """A hash of the row's content or of its group, as hex text: equal rows, equal keys."""
+def with_split_key(staging: str, seed: int, auxiliary: Auxiliary | None) -> str:
+    """Staged rows with `key`, a hash of the row's content or of its group, as hex text: equal rows, equal keys."""
     content = "auxiliary" if auxiliary else "digest"
-    return f"md5(concat('{seed}'{_SEPARATOR}{content}))"
+    return f"SELECT *, md5(concat('{seed}'{_SEPARATOR}{content})) AS key FROM ({staging}) AS unkeyed"
 
 
 def is_missing(column: str) -> str:
@@ -184,25 +184,25 @@ def _exact(x: str) -> str:
     )
 
 
-def key_histogram(key: str, stratum: str, relation: str) -> str:
+def key_histogram(stratum: str, relation: str) -> str:
     """Rows of each stratum by the first four hex digits of their key."""
-    return f"SELECT {stratum}, substr({key}, 1, 4), count(*) FROM {relation} WHERE bad = 0 GROUP BY 1, 2"
+    return f"SELECT {stratum}, substr(key, 1, 4), count(*) FROM {relation} WHERE bad = 0 GROUP BY 1, 2"
 
 
-def keys_of_bins(key: str, stratum: str, relation: str, bins: Sequence[tuple[str | None, str]]) -> str:
+def keys_of_bins(stratum: str, relation: str, bins: Sequence[tuple[str | None, str]]) -> str:
     """The keys themselves of a few bins, in order."""
     wanted = " OR ".join(
         f"(stratum {'IS NULL' if name is None else '= ' + quote(name)} AND substr(key, 1, 4) = {quote(digits)})"
         for name, digits in bins
     )
-    inner = f"SELECT {stratum} AS stratum, {key} AS key FROM {relation} WHERE bad = 0"
+    inner = f"SELECT {stratum} AS stratum, key FROM {relation} WHERE bad = 0"
     return f"SELECT stratum, key FROM ({inner}) AS keyed WHERE {wanted} ORDER BY 1, 2"
 
 
-def splits_by_bounds(key: str, bounds: Mapping[str | None, tuple[str, str]]) -> str:
+def splits_by_bounds(bounds: Mapping[str | None, tuple[str, str]]) -> str:
     """Keys below the first bound go to test, below the second to validation; bounds per class, or one pair for all."""
     cases = {
-        stratum: f"CASE WHEN {key} < {test} THEN 'test' WHEN {key} < {validation} THEN 'validation' ELSE 'train' END"
+        stratum: f"CASE WHEN key < {test} THEN 'test' WHEN key < {validation} THEN 'validation' ELSE 'train' END"
         for stratum, (test, validation) in bounds.items()
     }
     if None in cases:

@@ -17,6 +17,17 @@ _BEYOND_ALL_KEYS = program.quote("g")
 """Greater than any hex text."""
 
 
+def staging(config: SplitConfig, plan: Plan, source: str) -> str:
+    """The staging query of a table that is divided."""
+    query = program.staging(plan, source)
+    return program.with_split_key(query, config.seed, plan.auxiliary) if _is_by_key(plan) else query
+
+
+def _is_by_key(plan: Plan) -> bool:
+    """Whether rows are divided by a hash, and not by a column of theirs."""
+    return plan.auxiliary is None or plan.auxiliary.way == "group"
+
+
 def split_expression(config: SplitConfig, plan: Plan, engine: Engine, relation: str) -> str:
     """`train`, `validation` or `test` of a row of `relation`.
 
@@ -24,21 +35,19 @@ def split_expression(config: SplitConfig, plan: Plan, engine: Engine, relation: 
     the next to validation. The bounds come from a histogram of the hashes' first digits and then the hashes of the
     bins in which the bounds lie. A time split bounds the time itself: the last go to test.
     """
-    if plan.auxiliary is None or plan.auxiliary.way == "group":
-        key = program.split_key(config.seed, plan.auxiliary)
+    if _is_by_key(plan):
         stratified = plan.target_kind == "class" and plan.auxiliary is None
-        bounds = _bounds(config, engine, relation, key, "target" if stratified else "CAST(NULL AS STRING)")
-        return program.splits_by_bounds(key, bounds)
+        bounds = _bounds(config, engine, relation, "target" if stratified else "CAST(NULL AS STRING)")
+        return program.splits_by_bounds(bounds)
+    assert plan.auxiliary is not None
     if plan.auxiliary.way == "time":
         return _by_time(config, engine, relation)
     return "auxiliary"
 
 
-def _bounds(
-    config: SplitConfig, engine: Engine, relation: str, key: str, stratum: str
-) -> Mapping[str | None, tuple[str, str]]:
+def _bounds(config: SplitConfig, engine: Engine, relation: str, stratum: str) -> Mapping[str | None, tuple[str, str]]:
     histogram: dict[str | None, dict[str, int]] = defaultdict(dict)
-    for name, digits, count in engine.rows(program.key_histogram(key, stratum, relation)):
+    for name, digits, count in engine.rows(program.key_histogram(stratum, relation)):
         histogram[name][digits] = count
     places: dict[str | None, list[tuple[str, int] | None]] = {}
     for name, bins in histogram.items():
@@ -50,7 +59,7 @@ def _bounds(
     )
     keys: dict[tuple[str | None, str], list[str]] = defaultdict(list)
     if wanted:
-        for name, value in engine.rows(program.keys_of_bins(key, stratum, relation, wanted)):
+        for name, value in engine.rows(program.keys_of_bins(stratum, relation, wanted)):
             keys[name, value[:4]].append(value)
     return {name: (_bound(keys, name, pair[0]), _bound(keys, name, pair[1])) for name, pair in places.items()}
 

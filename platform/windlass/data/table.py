@@ -31,13 +31,13 @@ from windlass.data.description import (
     Transform,
 )
 from windlass.data.duckdb_engine import DuckDBEngine
-from windlass.data.engine import Engine
+from windlass.data.engine import Engine, Reader
 from windlass.data.errors import BadFileError, LeakageError, NoFeaturesError, UselessSensitiveColumnError
 from windlass.data.fit import fit_target, fit_transforms
 from windlass.data.leakage import SAMPLE_ROWS, suspected_leakage
 from windlass.data.program import Plan, PlannedColumn
 from windlass.data.sources import ResolvedSource
-from windlass.data.splits import split_expression
+from windlass.data.splits import split_expression, staging
 from windlass.data.tables import GUESS_ROWS, RawColumn, RawTable, Stored, TableFile, read_layout
 from windlass.progress import Tracker, message, track
 from windlass.schema import digest_of
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 STAGED = "staged"
 _SOURCE = "source"
 _TRAIN = "train"
+_FEW_ROWS = 1000
 
 
 def prepare_table(
@@ -80,8 +81,10 @@ def prepare_table(
         engine.open(_SOURCE, table)
         sample = engine.sample(_SOURCE, GUESS_ROWS)
         plan = plan_columns(config, table, sample, target_kind, carry)
-        engine.stage(STAGED, program.staging(plan, _SOURCE), _SOURCE)
-        dropped_rows = refuse_bad_rows(config, table, plan, engine, _SOURCE, STAGED)
+        engine.stage(STAGED, staging(config.split, plan, _SOURCE), _SOURCE)
+        rows, dropped_rows = refuse_bad_rows(config, table, plan, engine, _SOURCE, STAGED)
+        if rows == 0:
+            raise BadFileError(table.place, "has no rows that can be used; correct those that are left out")
         description = _Preparation(config, table, plan, engine, output, dropped_rows, carry).run()
         tracker.update(100)
     description.write(output / DATASET_NAME)
@@ -141,11 +144,8 @@ class _Preparation:
         self.dropped_rows, self.carry, self.warnings = dropped_rows, carry, list[str]()
 
     def run(self) -> DatasetDescription:
-        rows = self.engine.rows(f"SELECT count(*) FROM {STAGED} WHERE bad = 0")[0][0]
-        if rows == 0:
-            raise BadFileError(self.table.place, "has no rows that can be used; correct those that are left out")
         names = class_names(self.engine, self.plan, STAGED) if self.plan.target_kind == "class" else None
-        useless = useless_columns(self.engine, self.plan, STAGED)
+        useless = useless_columns(self.engine, self.plan, STAGED, self._sample())
         dropped = dict(self.plan.dropped) | useless
         features = [column for column in self.plan.features if column.name not in useless]
         if not features:
@@ -160,7 +160,6 @@ class _Preparation:
         split = split_expression(self.config.split, self.plan, self.engine, STAGED)
         divided = f"(SELECT *, {split} AS split FROM {STAGED} WHERE bad = 0) AS divided"
         divided = self._without_duplicates(divided)
-        self._check_leakage(features, divided, rows)
         written = self._write(features, divided, names)
         check_splits(self.config, self.plan.target.name, written.rows, written.class_counts, names)
         transforms, target_transform = self._fit(features, written)
@@ -185,6 +184,14 @@ class _Preparation:
             warnings=tuple(self.warnings),
         )
 
+    def _sample(self) -> list[tuple[Any, ...]]:
+        """The features of a few good rows."""
+        if not self.plan.features:
+            return []
+        names = ", ".join(column.sql for column in self.plan.features)
+        query = f"SELECT {names} FROM ({staging(self.config.split, self.plan, _SOURCE)}) AS staged WHERE bad = 0"
+        return self.engine.sample(_SOURCE, _FEW_ROWS, query)
+
     def _without_duplicates(self, divided: str) -> str:
         if self.plan.auxiliary is None or self.plan.auxiliary.way != "column" or self.config.duplicates == "allow":
             return divided
@@ -193,19 +200,11 @@ class _Preparation:
             self.dropped_rows["equal to a row of another split"] = count
         return kept
 
-    def _check_leakage(self, features: list[PlannedColumn], divided: str, rows: int) -> None:
-        # a share of all hashes is a sample that no order of the file can bias; a row counts once, or its copies tell
-        bound = format(min(0xFFFF, max(1, 0x10000 * SAMPLE_ROWS // rows)), "04x")
-        names = ", ".join(column.sql for column in features)
-        drawn = self.engine.rows(
-            f"SELECT DISTINCT digest, target, {names} FROM {divided} "
-            f"WHERE split = 'train' AND substr(digest, 1, 4) <= '{bound}' "
-            "ORDER BY digest"
-        )
-        if not drawn:
-            return
-        _, target, *values = zip(*drawn, strict=True)
-        by_name = {column.name: found for column, found in zip(features, values, strict=True)}
+    def _check_leakage(self, features: list[PlannedColumn], train: Reader) -> None:
+        # the order is that of the digests, which no order of the file can bias; a row counts once, or its copies tell
+        drawn = dict.fromkeys(row for row in train.sample(_TRAIN, SAMPLE_ROWS))
+        *values, target = zip(*drawn, strict=True)
+        by_name = {column.name: found for column, found in zip(features, values, strict=False)}
         scores = suspected_leakage(by_name, target, self.plan.target_kind)
         if not scores:
             return
@@ -235,11 +234,12 @@ class _Preparation:
         stored: list[Stored] = ["number" if column.type == "number" else "text" for column in columns[:-1]] + ["number"]
         files = tuple(TableFile(name, str(self.output / name), names) for name in written.shards["train"])
         raw = tuple(RawColumn(name, kind) for name, kind in zip(names, stored, strict=True))
-        self.engine.open(_TRAIN, RawTable("parquet", raw, files))
         fitted = [replace(column, index=index) for index, column in enumerate(columns)]
-        transforms = fit_transforms(self.engine, fitted[: len(features)], _TRAIN, written.rows["train"])
-        regression = self.plan.target_kind == "number"
-        return transforms, fit_target(self.engine, fitted[-1], _TRAIN) if regression else None
+        with self.engine.shards(_TRAIN, RawTable("parquet", raw, files)) as train:
+            self._check_leakage(features, train)
+            transforms = fit_transforms(train, fitted[: len(features)], _TRAIN, written.rows["train"])
+            regression = self.plan.target_kind == "number"
+            return transforms, fit_target(train, fitted[-1], _TRAIN) if regression else None
 
     def _fingerprint(self) -> str:
         figures: tuple[Any, ...] = self.engine.rows(program.fingerprint(STAGED))[0]

@@ -4,24 +4,26 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pyspark.errors import PySparkException
 
-from windlass.data.bundle import SHARD_BYTES, Written
+from windlass.data.bundle import Written
 from windlass.data.duckdb_engine import DuckDBEngine, line_at
 from windlass.data.engine import Reject
-from windlass.data.spark.parts import plan_parts, quotes_of_range, readable
+from windlass.data.spark.blocks import BLOCK, BUCKET, Unpack, values_in
+from windlass.data.spark.parts import Parts, plan_parts, quotes_of_range, readable
 from windlass.data.spark.session import SessionSettings
-from windlass.data.spark.shards import ShardWriter, clear, collect_shards
-from windlass.data.spark.source import NAME, REJECTS, ReadTask, RejectsOfPart, TableSource
+from windlass.data.spark.shards import BucketQuery, ShardWriter, collect_shards
+from windlass.data.spark.staging import REJECTS, RejectsOfPart, StageParts
 from windlass.data.tables import RawTable
 from windlass.errors import WindlassError
 from windlass.progress import Tracker
@@ -32,9 +34,6 @@ if TYPE_CHECKING:
 
 _POLL_S = 0.5
 _SHOWN_REJECTS = 10
-_TEXT_BYTES = 20
-"""Of a text in memory, as an estimate."""
-_BINS = 1 << 16
 _RAISED = re.compile(r"([a-z_]+\.)*[A-Z][A-Za-z]+(Error|Exception): ")
 _Result = TypeVar("_Result")
 
@@ -50,49 +49,87 @@ class SparkTaskError(WindlassError):
         self.cause = cause
 
 
+@dataclass(frozen=True)
+class _Staged:
+    """The rows of a table, kept on the disks of those that read them: keys as columns, all else in blocks."""
+
+    name: str
+    frame: DataFrame
+    task: StageParts
+
+    @property
+    def blocks(self) -> DataFrame:
+        return self.frame.where(f"{BLOCK} IS NOT NULL").select(BUCKET, BLOCK)
+
+    def show(self, values: set[str]) -> None:
+        """Make them readable as the relation `name`, with these columns of values and all keys."""
+        import pyarrow as pa
+
+        schema, keys = self.task.schema, self.task.keys
+        wanted = [name for name in schema.names if name in values]
+        if wanted:
+            columns = (*keys, *wanted)
+            fields = _spark_schema(pa.schema([schema.field(name) for name in columns]))
+            rows = self.blocks.select(BLOCK).mapInArrow(Unpack(columns), fields)
+        else:
+            rows = self.frame.where(f"{BLOCK} IS NULL AND {REJECTS} IS NULL").select(*keys)
+        rows.createOrReplaceTempView(self.name)
+
+
 class SparkEngine:
     """See `windlass.data.engine.Engine`. Its session is the caller's, who stops it."""
 
     def __init__(self, session: SparkSession, settings: SessionSettings, *, tracker: Tracker | None = None) -> None:
         self._session, self._settings, self._tracker = session, settings, tracker
-        self._tasks: dict[str, ReadTask] = {}
+        self._sources: dict[str, Parts] = {}
         self._rejects: list[RejectsOfPart] = []
-        self._kept: list[DataFrame] = []
-        self._origins: dict[str, str] = {}
-        """Of the shards on this process's disk, which executors do not see: where they read them."""
-        session.dataSource.register(TableSource)
+        self._staged: _Staged | None = None
+        self._kept: dict[str, str] = {}
 
     def open(self, name: str, table: RawTable) -> None:
-        """See `Engine.open`."""
-        files = tuple(replace(file, uri=self._origins.get(file.uri, file.uri)) for file in table.files)
-        table = replace(table, files=files)
-        columns = ", ".join(f"c{i}" for i in range(len(table.columns)))
-        self._tasks[name] = self._task(name, table, f"SELECT {columns} FROM {name}")
-        self._load(self._tasks[name]).drop(REJECTS).createOrReplaceTempView(name)
+        """See `Engine.open`. Only `sample` and `stage` read it."""
+        context = self._session.sparkContext
 
-    def sample(self, name: str, count: int) -> list[tuple[Any, ...]]:
+        def count_quotes(ranges: Sequence[tuple[str, int, int]]) -> Any:
+            return self._watched(context.parallelize(ranges, len(ranges)).map(quotes_of_range).collect)
+
+        self._sources[name] = plan_parts(table, self._settings.slots, count_quotes)
+
+    def sample(self, name: str, count: int, query: str | None = None) -> list[tuple[Any, ...]]:
         """See `Engine.sample`; read by this process, for a session takes seconds to start its first task."""
-        task, found = self._tasks[name], list[tuple[Any, ...]]()
-        for part in task.parts:
+        found: list[tuple[Any, ...]] = []
+        for part in self._sources[name].parts:
             with readable(part, self._settings.directory) as here, self._reader() as reader:
                 reader.open(name, here.table)
-                found += reader.sample(name, count - len(found))
+                found += reader.sample(name, count - len(found), query)
             if len(found) >= count:
                 break
         return found
 
     def stage(self, name: str, query: str, source: str) -> None:
-        """See `Engine.stage`."""
-        opened = self._tasks[source]
-        task = ReadTask(query, source, opened.parts, self._schema(source, query), opened.memory_bytes, opened.directory)
-        staged = self._persist(self._load(task))
-        rejects = staged.where(f"{REJECTS} IS NOT NULL").select(REJECTS)
+        """See `Engine.stage`. The query has to have the column `digest`."""
+        from pyspark import StorageLevel
+
+        opened = self._sources[source]
+        task = StageParts(
+            query,
+            source,
+            opened.parts,
+            self._schema(source, query),
+            opened.buckets,
+            self._settings.task_memory_bytes,
+            self._directory,
+        )
+        count = len(opened.parts)
+        numbers = self._session.range(0, count, 1, count)
+        frame = numbers.mapInArrow(task, _spark_schema(task.reply)).persist(StorageLevel.DISK_ONLY)
+        self._staged = _Staged(name, frame, task)
+        rejects = frame.where(f"{REJECTS} IS NOT NULL").select(REJECTS)
         self._rejects = [RejectsOfPart.from_json(row[0]) for row in self._watched(rejects.collect)]
-        staged.where(f"{REJECTS} IS NULL").drop(REJECTS).createOrReplaceTempView(name)
 
     def rejects(self, name: str) -> tuple[int, list[Reject]]:
         """See `Engine.rejects`."""
-        files = {file.uri: file for part in self._tasks[name].parts for file in part.table.files}
+        files = {file.uri: file for part in self._sources[name].parts for file in part.table.files}
         order = {uri: position for position, uri in enumerate(files)}
         found: list[Reject] = []
         for part in sorted(self._rejects, key=lambda each: (order[each.uri], each.start)):
@@ -106,14 +143,13 @@ class SparkEngine:
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """See `Engine.rows`."""
-        table = self._watched(self._session.sql(query).toArrow)
+        table = self._watched(self._query(query).toArrow)
         return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
     def keep(self, name: str, query: str) -> None:
-        """See `Engine.keep`."""
-        kept = self._persist(self._session.sql(query))
-        self._watched(kept.count)
-        kept.createOrReplaceTempView(name)
+        """See `Engine.keep`. Computed again where it is asked for: on the keys of all rows, or on one bucket's rows."""
+        self._query(query).createOrReplaceTempView(name)
+        self._kept[name] = query
 
     def write(
         self,
@@ -125,71 +161,62 @@ class SparkEngine:
         schema: pa.Schema,
         num_classes: int | None,
     ) -> Written:
-        """See `Engine.write`. Digests are spread evenly: equal shares of their range are equal shares of the rows."""
-        ((rows,),) = self.rows(f"SELECT count(*) FROM {relation}")
-        parts = max(1, -(-rows * _row_bytes(schema) // SHARD_BYTES))
-        digits = f"CAST(conv(substr({order[0]}, 1, 4), 16, 10) AS BIGINT)"
-        keys = ", ".join(f"{column} AS order_{i}" for i, column in enumerate(order))
-        query = f"SELECT {columns}, {keys}, CAST({digits} * {parts} DIV {_BINS} AS INT) AS part FROM {relation}"
-        ordered = (
-            self._session.sql(query)
-            .repartitionById(parts, "part")
-            .sortWithinPartitions(*(f"order_{i}" for i in range(len(order))))
-            .drop("part", *(f"order_{i}" for i in range(len(order))))
+        """See `Engine.write`. DuckDB sorts and writes each bucket, for no row needs one of another bucket."""
+        staged = self._staged
+        assert staged is not None
+        query = f"SELECT {columns} FROM {relation} ORDER BY {', '.join(order)}"
+        bucket = BucketQuery(
+            staged.name,
+            staged.task.schema,
+            dict(self._kept),
+            query,
+            self._settings.task_memory_bytes,
+            self._directory,
         )
-        writer = ShardWriter(self._settings.scratch or str(output), schema, num_classes)
-        written = self._watched(ordered.mapInArrow(writer, ShardWriter.REPLY).collect)
-        taken, self._origins = collect_shards([row.asDict() for row in written], writer.place, output, num_classes)
-        return taken
+        writer = ShardWriter(self._settings.scratch or str(output), bucket, schema, num_classes)
+        moved = staged.blocks.repartitionById(staged.task.buckets, BUCKET).select(BLOCK)
+        written = self._watched(moved.mapInArrow(writer, ShardWriter.REPLY).collect)
+        return collect_shards([row.asDict() for row in written], writer.place, output, num_classes)
+
+    @contextmanager
+    def shards(self, name: str, table: RawTable) -> Iterator[DuckDBEngine]:
+        """See `Engine.shards`."""
+        with self._reader(threads=min(self._settings.slots, os.cpu_count() or 1)) as reader:
+            reader.open(name, table)
+            yield reader
 
     def close(self) -> None:
         """Cancel what runs, and free the room of what was kept."""
         self._session.sparkContext.cancelAllJobs()
-        for kept in self._kept:
-            kept.unpersist()
-        if self._settings.scratch and self._origins:
-            clear(self._settings.scratch)
+        if self._staged is not None:
+            self._staged.frame.unpersist()
 
-    def _task(self, name: str, table: RawTable, query: str) -> ReadTask:
-        context = self._session.sparkContext
-
-        def count_quotes(ranges: Sequence[tuple[str, int, int]]) -> Any:
-            return context.parallelize(ranges, len(ranges)).map(quotes_of_range).collect()
-
-        parts = tuple(plan_parts(table, self._settings.slots, count_quotes))
-        directory = None if self._settings.scratch else str(self._settings.directory)
-        self._tasks[name] = ReadTask(query, name, parts, None, self._settings.task_memory_bytes, directory)
-        schema = self._schema(name, query)
-        return ReadTask(query, name, parts, schema, self._settings.task_memory_bytes, directory)
+    def _query(self, query: str) -> DataFrame:
+        """A query over the staged rows, of which no more is read than it names."""
+        if self._staged is not None:
+            self._staged.show(values_in(query))
+        return self._session.sql(query)
 
     def _schema(self, source: str, query: str) -> pa.Schema:
-        """What a query over an opened relation gives, and the column of rejects."""
-        import pyarrow as pa
-
-        with readable(self._tasks[source].parts[0], self._settings.directory) as here, self._reader() as reader:
+        """What a query over an opened relation gives."""
+        with readable(self._sources[source].parts[0], self._settings.directory) as here, self._reader() as reader:
             reader.open(source, here.table)
-            return reader.schema(query).append(pa.field(REJECTS, pa.string()))
+            return reader.schema(query)
 
-    def _load(self, task: ReadTask) -> DataFrame:
-        from pyspark.sql.pandas.types import from_arrow_schema
-
-        schema = from_arrow_schema(task.schema)
-        return self._session.read.format(NAME).schema(schema).option("task", task.as_option()).load()
+    @property
+    def _directory(self) -> str | None:
+        """For tasks; None: they do not see the disk of this process."""
+        return None if self._settings.scratch else str(self._settings.directory)
 
     @contextmanager
-    def _reader(self) -> Iterator[DuckDBEngine]:
+    def _reader(self, threads: int = 1) -> Iterator[DuckDBEngine]:
+        memory_bytes = self._settings.task_memory_bytes
         with tempfile.TemporaryDirectory(dir=self._settings.directory) as directory:
-            reader = DuckDBEngine(Path(directory), memory_limit_bytes=self._settings.task_memory_bytes, threads=1)
+            reader = DuckDBEngine(Path(directory), memory_limit_bytes=memory_bytes, threads=threads)
             try:
                 yield reader
             finally:
                 reader.close()
-
-    def _persist(self, frame: DataFrame) -> DataFrame:
-        from pyspark import StorageLevel
-
-        self._kept.append(frame.persist(StorageLevel.DISK_ONLY))
-        return frame
 
     def _watched(self, work: Callable[[], _Result]) -> _Result:
         """Do work with Spark, and tell its progress by stage and task."""
@@ -224,7 +251,7 @@ def _cause(text: str) -> str:
     return (raised[-1] if raised else lines[0])[:300]
 
 
-def _row_bytes(schema: pa.Schema) -> int:
-    import pyarrow as pa
+def _spark_schema(schema: pa.Schema) -> Any:
+    from pyspark.sql.pandas.types import from_arrow_schema
 
-    return sum(_TEXT_BYTES if pa.types.is_string(field.type) else 8 for field in schema)
+    return from_arrow_schema(schema)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from windlass.data.sources import open_source, s3_filesystem
+from windlass.data.spark.blocks import MOST_BUCKETS
 from windlass.data.tables import RawTable, TableFile
 
 if TYPE_CHECKING:
@@ -35,6 +36,15 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Parts:
+    """All parts of a table, in the order of its rows."""
+
+    parts: tuple[Part, ...]
+    buckets: int
+    """Into how many its rows are divided afterwards, by their digests: about as much is in each as in a part."""
+
+
+@dataclass(frozen=True)
 class QuotesOfRange:
     """The quotes of one byte range of a file, line by line."""
 
@@ -50,7 +60,7 @@ def plan_parts(
     table: RawTable,
     slots: int,
     count_quotes: Callable[[Sequence[tuple[str, int, int]]], list[QuotesOfRange]],
-) -> list[Part]:
+) -> Parts:
     """Divide a table's files, in their order.
 
     Args:
@@ -58,13 +68,14 @@ def plan_parts(
         count_quotes: `quotes_of_range` of several (URI, start, end), wherever it runs.
     """
     if table.kind == "memory":
-        return [Part(table)]
+        return Parts((Part(table),), 1)
     sizes = [_size_bytes(file.uri) for file in table.files]
     part_bytes = min(MOST_PART_BYTES, max(LEAST_PART_BYTES, sum(sizes) // (3 * slots)))
     parts: list[Part] = []
     for file, size_bytes in zip(table.files, sizes, strict=True):
         parts += _parts_of_file(replace(table, files=(file,)), file, size_bytes, part_bytes, count_quotes)
-    return parts
+    # a file may be one part however large it is, and a table may be of many small files
+    return Parts(tuple(parts), min(MOST_BUCKETS, max(1, sum(sizes) // part_bytes)))
 
 
 def quotes_of_range(place: tuple[str, int, int]) -> QuotesOfRange:

@@ -40,7 +40,12 @@ _CONF = {
     "spark.sql.ansi.doubleQuotedIdentifiers": "true",
     "spark.sql.timestampType": "TIMESTAMP_NTZ",
     "spark.sql.session.timeZone": "UTC",
-    "spark.sql.execution.arrow.maxRecordsPerBatch": "20000",
+    # Of blocks of rows, which tasks take one after the other.
+    "spark.sql.execution.arrow.maxBytesPerBatch": str(16 * _MEBIBYTE),
+    # What is kept and moved is digests and blocks that are compressed already, and queries are a few small stages.
+    "spark.sql.inMemoryColumnarStorage.compressed": "false",
+    "spark.shuffle.compress": "false",
+    "spark.sql.adaptive.enabled": "false",
     "spark.authenticate": "true",
 }
 

@@ -5,30 +5,62 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from windlass.data.bundle import Written, write_shards
 from windlass.data.description import SPLITS, SplitName
+from windlass.data.duckdb_engine import DuckDBEngine
 from windlass.data.sources import s3_filesystem
+from windlass.data.spark.blocks import unpack
 from windlass.storage import Reference, Workspace
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _CHUNK_BYTES = 8 << 20
+_BATCH_ROWS = 50_000
+
+
+@dataclass(frozen=True)
+class BucketQuery:
+    """A query over the rows of one bucket, which DuckDB runs as it does over a whole table."""
+
+    staged: str
+    """The relation of the rows."""
+    schema: pa.Schema
+    kept: Mapping[str, str]
+    """Queries by the names under which the others ask for them, in this order."""
+    query: str
+    memory_bytes: int
+    directory: str | None
+    """For what does not fit into memory; None: the machine's own."""
+
+    def stream(self, blocks: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        import pyarrow as pa
+
+        with tempfile.TemporaryDirectory(prefix="task-", dir=self.directory) as directory:
+            engine = DuckDBEngine(Path(directory), memory_limit_bytes=self.memory_bytes, threads=1)
+            try:
+                engine.load(self.staged, pa.RecordBatchReader.from_batches(self.schema, unpack(blocks)))
+                for name, query in self.kept.items():
+                    engine.keep(name, query)
+                yield from engine.stream(self.query, _BATCH_ROWS)
+            finally:
+                engine.close()
 
 
 class ShardWriter:
-    """A task of `mapInArrow`: writes its partition's rows, and replies with one row a shard.
+    """A task of `mapInArrow`: writes the rows of its bucket, and replies with one row a shard.
 
     A task that is repeated writes to another folder; Spark hands on the reply of one attempt only.
     """
 
     REPLY = "partition int, folder string, split string, name string, rows bigint, class_counts array<bigint>"
 
-    def __init__(self, place: str, schema: pa.Schema, num_classes: int | None) -> None:
-        self.place, self._schema, self._num_classes = place, schema, num_classes
+    def __init__(self, place: str, bucket: BucketQuery, schema: pa.Schema, num_classes: int | None) -> None:
+        self.place, self._bucket, self._schema, self._num_classes = place, bucket, schema, num_classes
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         import pyarrow as pa
@@ -39,7 +71,8 @@ class ShardWriter:
         folder = f"part-{context.partitionId():05d}-{context.taskAttemptId()}"
         is_remote = self.place.startswith("s3://")
         with tempfile.TemporaryDirectory(prefix="shards-", dir=None if is_remote else self.place) as room:
-            written = write_shards(batches, Path(room), self._schema, self._num_classes)
+            rows = self._bucket.stream(batches)
+            written = write_shards(rows, Path(room), self._schema, self._num_classes)
             if is_remote:
                 _upload(Path(room), f"{self.place}/{folder}")
             else:
@@ -57,38 +90,26 @@ class ShardWriter:
         yield pa.RecordBatch.from_pylist(replies, schema=_reply_schema())
 
 
-def collect_shards(
-    replies: Sequence[Mapping[str, Any]], place: str, output: Path, num_classes: int | None
-) -> tuple[Written, dict[str, str]]:
-    """Bring the shards of the attempts that won into `output`, numbered in the order of their rows.
-
-    Returns:
-        What was written, and by the path of each shard where other machines read it, if that is elsewhere: there it
-        stays until `clear`.
-    """
-    origins: dict[str, str] = {}
+def collect_shards(replies: Sequence[Mapping[str, Any]], place: str, output: Path, num_classes: int | None) -> Written:
+    """Bring the shards of the attempts that won into `output`, numbered in the order of their rows."""
     shards: dict[SplitName, list[str]] = {split: [] for split in SPLITS}
     rows = dict.fromkeys(SPLITS, 0)
     counts = {split: [0] * (num_classes or 0) for split in SPLITS}
     for reply in sorted(replies, key=lambda each: (each["partition"], each["name"])):
         split: SplitName = reply["split"]
         name = f"{split}-{len(shards[split]):05d}.parquet"
-        uri = f"{place}/{reply['folder']}/{reply['name']}"
-        _take(uri, output / name)
-        if uri.startswith("s3://"):
-            origins[str(output / name)] = uri
+        _take(f"{place}/{reply['folder']}/{reply['name']}", output / name)
         shards[split].append(name)
         rows[split] += reply["rows"]
         for index, count in enumerate(reply["class_counts"]):
             counts[split][index] += count
-    if not origins:
-        clear(place)
+    _clear(place)
     classes = {split: tuple(found) for split, found in counts.items()}
     taken = {split: tuple(names) for split, names in shards.items()}
-    return Written(taken, rows, None if num_classes is None else classes), origins
+    return Written(taken, rows, None if num_classes is None else classes)
 
 
-def clear(place: str) -> None:
+def _clear(place: str) -> None:
     """Remove the folders of all attempts, of those that lost too."""
     if place.startswith("s3://"):
         # pyarrow would leave an empty object in the place of the folder
