@@ -26,6 +26,9 @@ prepare(
 )
 """
 
+LEAST_PROCESSES = 3
+"""Of a driver at work: itself, Java and a Python worker."""
+
 
 def processes_of(session: int) -> list[int]:
     """Of all that a program has started: its session is theirs."""
@@ -45,18 +48,15 @@ def processes_of(session: int) -> list[int]:
 def test_a_driver_that_is_stopped_leaves_no_process_and_ends_soon(tmp_path: Path, how: signal.Signals) -> None:
     path = tmp_path / "a.csv"
     path.write_text("size,kind,y\n" + "".join(f"{i % 901}.{i},{'abc'[i % 3]},{i % 2}\n" for i in range(1_000_000)))
-    driver = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(path)], stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    assert driver.stderr is not None
-    for line in driver.stderr:
-        if line.startswith("prepare: ") and "stage" in line:
-            break
-    assert len(processes_of(driver.pid)) > 2, "a Java process and a Python worker at least"
-    driver.send_signal(how)
-    driver.stderr.read()
-    driver.stderr.close()
-    assert driver.wait(30) != 0
+    command = [sys.executable, "-c", PROGRAM, str(path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as driver:
+        assert driver.stderr is not None
+        for line in driver.stderr:
+            if "stage" in line and len(processes_of(driver.pid)) >= LEAST_PROCESSES:
+                driver.send_signal(how)
+                break
+        driver.stderr.read()
+        assert driver.wait(30) != 0
     deadline_s = time.monotonic() + 30
     while processes_of(driver.pid) and time.monotonic() < deadline_s:
         time.sleep(0.2)
