@@ -15,6 +15,7 @@ import numpy as np
 
 from windlass.data.description import Column, NumberTransform
 from windlass.data.features import IMAGE_INPUT
+from windlass.data.program import LARGEST
 from windlass.evaluation.analysis.documents import Perturbation, PerturbationKind, Unit
 from windlass.evaluation.analysis.sample import Array, Inputs, Sample, generator
 from windlass.evaluation.analysis.subject import Subject
@@ -128,7 +129,9 @@ def _missing(column: Column, rows: int) -> Array:
 
 
 def _noisy_numbers(sample: Sample, transform: NumberTransform, deviation: float) -> Array:
-    """A missing number stays missing."""
+    """A missing number stays missing, and none leaves what a float32 holds, also after the mean is taken off."""
     noise_N = generator("noise", transform.column, deviation).standard_normal(len(sample))
-    noisy_N: Array = (sample.column(transform.column) + deviation * transform.scale * noise_N).astype(np.float32)
-    return noisy_N
+    noisy_N = sample.column(transform.column).astype(np.float64) + deviation * transform.scale * noise_N
+    limit = LARGEST - abs(transform.mean)
+    kept_N: Array = np.clip(noisy_N, -limit, limit).astype(np.float32)
+    return kept_N

@@ -3,10 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from sklearn.inspection import permutation_importance as sklearn_importance
 
-from planted import make_subject, probabilities, write_images
+from planted import make_subject, probabilities, write_images, write_table
 from windlass.data.bundle import Bundle
 from windlass.evaluation.analysis.importance import permutation_importance
 from windlass.evaluation.analysis.occlusion import occlusion
@@ -41,6 +42,26 @@ def test_noise_is_in_standard_deviations_and_leaves_missing_values_missing(peopl
     last = np.concatenate(seen)[-len(clean) :]
     assert (np.isnan(last) == np.isnan(clean)).all()
     assert np.nanstd(last - clean) == pytest.approx(np.nanstd(clean), rel=0.05)
+
+
+def test_noise_on_the_largest_numbers_stays_within_what_a_model_can_be_given(tmp_path: Path) -> None:
+    rows = 2000
+    table = pa.table({"size": np.tile([-3.4e38, 1.0, 3.4e38, 0.0], rows // 4), "y": np.tile([0, 1], rows // 2)})
+    bundle = write_table(tmp_path / "huge", table, types={"size": "number"}, classes=("no", "yes"))
+    seen: list[np.ndarray] = []
+
+    def answer(inputs: dict[str, np.ndarray]) -> np.ndarray:
+        (sizes,) = inputs.values()
+        seen.append(sizes.ravel())
+        return probabilities(sizes.ravel() > 0)
+
+    subject = make_subject(bundle, "tabular-classification", one=answer)
+    seen.clear()
+    changes = robustness(subject)
+    sizes = np.concatenate(seen).reshape(len(changes), -1)
+    noisy = sizes[[index for index, found in enumerate(changes) if found.kind == "noise"]]
+    assert np.isfinite(noisy).all()
+    assert np.abs(noisy).max() > 3.4e38
 
 
 def test_pictures_are_blurred_moved_and_made_noisy_by_what_is_said(tmp_path: Path) -> None:
