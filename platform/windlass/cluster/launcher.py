@@ -181,23 +181,41 @@ class Launcher:
         self, job: DistributedJob, manifest: dict[str, Any], on_state: Callable[[JobReport], object]
     ) -> Resource:
         """The one job of this name: as it is if it does the same, else in place of what was there."""
-        backoff = Backoff()
+        backoff, give_up, told = Backoff(most_s=2.0), time.monotonic() + _DELETION_S, 0
         while True:
-            try:
-                return self._rest.create(self.kind.path(job.namespace), manifest)
-            except ApiError as error:
-                if error.status != 409:
-                    raise JobRefusedError(job.name, error.message) from error
             found = self._rest.find(self.kind.path(job.namespace, job.name))
-            if found is None:  # it has just gone, or another writer was faster at a quota
-                time.sleep(backoff.next_s())
-                continue
-            reason = _why_replace(found, job)
-            if reason is None:
-                on_state(JobReport(state_of(found), f"adopted the {self.kind.name} {job.name}, which is there already"))
-                return self._adopt(job, found)
-            on_state(JobReport(JobState.PENDING, f"replaces the {self.kind.name} {job.name}: {reason}"))
-            self._remove(job, found)
+            if found is not None:
+                reason = _why_replace(found, job)
+                if reason is None:
+                    on_state(
+                        JobReport(state_of(found), f"adopted the {self.kind.name} {job.name}, which is there already")
+                    )
+                    return self._adopt(job, found)
+                on_state(JobReport(JobState.PENDING, f"replaces the {self.kind.name} {job.name}: {reason}"))
+                self._remove(job, found)
+            elif former := self._former_pods(job):
+                if time.monotonic() > give_up:
+                    raise JobRefusedError(job.name, f"pods of a job that is gone do not end: {', '.join(former)}")
+                if len(former) != told:
+                    told = len(former)
+                    on_state(JobReport(JobState.PENDING, f"waits until {told} pods of a job that is gone have ended"))
+            else:
+                try:
+                    return self._rest.create(self.kind.path(job.namespace), manifest)
+                except ApiError as error:
+                    if error.status != 409:  # another launcher was faster, or another writer at a quota
+                        raise JobRefusedError(job.name, error.message) from error
+            time.sleep(backoff.next_s())
+
+    def _former_pods(self, job: DistributedJob) -> list[str]:
+        """Pods that are left of a job of this name.
+
+        Their names are the new ones', and Kubernetes counts the pods of a Job by its name: one that is made while
+        others' pods go may be left without any for five minutes.
+        """
+        path = f"/api/v1/namespaces/{job.namespace}/pods"
+        left = self._rest.get(path, {"labelSelector": f"{self.kind.job_label}={job.name}"})["items"]
+        return [pod["metadata"]["name"] for pod in left]
 
     def _adopt(self, job: DistributedJob, found: Resource) -> Resource:
         """Make the job live as long as its new owner: with the old one it would disappear."""

@@ -37,6 +37,7 @@ both_kinds = pytest.mark.parametrize("kind", ALL_KINDS)
 pytorchjob_only = pytest.mark.parametrize("kind", ["pytorchjob"])
 COUNT = "i=0; while [ $i -lt 6 ]; do i=$((i+1)); echo $i; sleep 0.5; done"
 A_MINUTE = 'trap "exit 9" TERM; i=0; while [ $i -lt 300 ]; do i=$((i+1)); sleep 0.2; done'
+ENDS_SLOWLY = A_MINUTE.replace("exit 9", "sleep 3; exit 9")
 
 
 @both_kinds
@@ -132,9 +133,10 @@ def test_a_job_that_is_deleted_by_others_ends_the_launcher_and_its_old_pods_do_n
     launcher = ground.launcher()
     ground.record.on_line["ready"] = lambda: launcher.delete("job", ground.namespace)
     with pytest.raises(JobGoneError):
-        ground.run(ground.job(f"echo ready; {A_MINUTE}"))
+        ground.run(ground.job(f"echo ready; {ENDS_SLOWLY}"))
     ground.run(ground.job("echo well"))
     assert ground.record.lines == ["ready", "well"]
+    assert "waits until 2 pods of a job that is gone have ended" in ground.record.texts
 
 
 def test_a_succeeded_job_is_not_run_twice(ground: Ground) -> None:
