@@ -23,6 +23,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from windlass.progress import shown_by
 from windlass_cli.console import duration, figure, stderr
 
 Event = dict[str, Any]
@@ -35,7 +36,16 @@ class Display(Protocol):
 
 @contextmanager
 def open_display(*, as_json: bool) -> Iterator[Display]:
-    """The display that suits who looks: `as_json` for machines, bars on a terminal, else lines; all on stderr."""
+    """The display that suits who looks: `as_json` for machines, bars on a terminal, else lines; all on stderr.
+
+    It also shows what this process itself reports.
+    """
+    with _made(as_json=as_json) as display, shown_by(display.show):
+        yield display
+
+
+@contextmanager
+def _made(*, as_json: bool) -> Iterator[Display]:
     console = stderr()
     if as_json:
         yield JsonDisplay()

@@ -74,15 +74,16 @@ class Typist:
         result: dict[str, Any] = self.run("run", recipe, "--on", "cluster", *self.place, *words, expect=expect)
         return result
 
-    def start_and_wait_for(self, recipe: str, text: str) -> tuple[subprocess.Popen[str], str]:
+    def start_and_wait_for(self, recipe: str, text: str, *words: str) -> tuple[subprocess.Popen[str], str]:
         """Start a run on the cluster; returns once its events contain `text`, with the run's id."""
-        process = self.start("run", recipe, "--on", "cluster", *self.place, "--json")
+        process = self.start("run", recipe, "--on", "cluster", *self.place, *words, "--json")
         assert process.stderr is not None
         seen: list[str] = []
         for line in process.stderr:
             seen.append(line)
             if text in line:
-                return process, str(json.loads(seen[0])["text"]).split()[0]
+                texts = [json.loads(each).get("text", "") for each in seen]
+                return process, next(said for said in texts if " is started" in said).split()[0]
         pytest.fail(f"the run ended before it said {text!r}:\n{''.join(seen)[-4000:]}")
 
     def job(self, run_id: str) -> str:

@@ -172,10 +172,15 @@ class Rest:
                 headers=headers,
                 timeout=Timeout(connect=REQUEST_TIMEOUT_S, read=streamed_for_s or REQUEST_TIMEOUT_S),
                 retries=False,
-                preload_content=streamed_for_s is None,
+                preload_content=False,
             )
-            if response.status >= 400:
-                raise _error(method, path, response.status, response.data)
+            with contextlib.ExitStack() as unless_well:  # an answer that breaks off leaves its socket to us
+                unless_well.callback(response.close)
+                if response.status >= 400:
+                    raise _error(method, path, response.status, response.data)
+                if streamed_for_s is None:
+                    response.data  # noqa: B018 - read here, and kept
+                unless_well.pop_all()
         except (HTTPError, OSError) as error:
             raise ConnectionError(str(error)) from error
         return response

@@ -92,9 +92,9 @@ def run_on_cluster(path: Path, overrides: list[str], *, step: str | None, cluste
     resolved = resolve(load_recipe(path, overrides), path.parent, place="cluster")
     workspace, settings = cluster.workspace, settings_of_run(cluster, resolved.recipe)
     command = f"{command_line('run', path, overrides, step, DEFAULT_ROOT)} --on cluster{cluster.options}"
-    run_id = new_run(workspace, publish_inputs(resolved, workspace), command=command)
-    run = ClusterRun(settings, workspace, run_id, last_step)
     with open_display(as_json=as_json) as display:
+        run_id = new_run(workspace, publish_inputs(resolved, workspace), command=command)
+        run = ClusterRun(settings, workspace, run_id, last_step)
         try:
             run.start(cluster.launcher, display.show)
         except (JobRefusedError, ApiError):

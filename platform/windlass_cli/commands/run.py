@@ -53,9 +53,10 @@ def follow(
 ) -> tuple[str, Outcome]:
     """Open a run of a recipe, run it and show the steps as they go; gives its id and how it ended."""
     resolved = resolve(load_recipe(path, overrides), path.parent)
-    run_id = new_run(workspace, publish_inputs(resolved, workspace), command=command)
-    with hold_run(workspace, run_id), open_display(as_json=as_json) as display:
-        return run_id, run_locally(workspace, run_id, last_step=last_step, on_event=display.show)
+    with open_display(as_json=as_json) as display:
+        run_id = new_run(workspace, publish_inputs(resolved, workspace), command=command)
+        with hold_run(workspace, run_id):
+            return run_id, run_locally(workspace, run_id, last_step=last_step, on_event=display.show)
 
 
 def command_line(command: str, path: Path, overrides: list[str], step: str | None, root: str) -> str:
