@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from windlass import progress
 from windlass.errors import InterruptedRunError, InvalidInputError, WindlassError
-from windlass.recipe.preparing import prepare_here
+from windlass.recipe.preparing import prepare_here, prepare_key
 from windlass.recipe.resolve import ResolvedRecipe
 from windlass.recipe.runs import StepError
 from windlass.recipe.spark_job import request_name
@@ -23,6 +23,16 @@ from windlass.storage import Workspace
 
 _MOST_MESSAGE_BYTES = 3000
 """The kubelet keeps 4,096 of the whole message."""
+
+
+class OtherSourcesError(InvalidInputError):
+    """Spark's image and that of the steps were made of different sources, so each would look for other results."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the image of Spark and that of the steps are of different versions of Windlass: make both from the same "
+            "sources (make images IMAGES='windlass:cpu windlass:spark') and bring them to the cluster's nodes"
+        )
 
 
 def main() -> int:
@@ -35,7 +45,10 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _stop)
     workspace = Workspace(arguments.root, Path("/tmp/windlass"))  # noqa: S108 - an emptyDir
     try:
-        prepare_here(_read_request(workspace, arguments.key), workspace)
+        resolved = _read_request(workspace, arguments.key)
+        if prepare_key(resolved) != arguments.key:
+            raise OtherSourcesError
+        prepare_here(resolved, workspace)
     except WindlassError as error:
         progress.message(str(error))
         arguments.termination.write_text(_termination_message(error), encoding="utf-8")

@@ -13,6 +13,7 @@ from windlass.cluster.settings import SETTINGS_VARIABLE, ClusterSettings, SparkS
 from windlass.errors import InterruptedRunError, InvalidInputError, WindlassError
 from windlass.recipe import spark_pod
 from windlass.recipe.model import Recipe
+from windlass.recipe.preparing import prepare_key
 from windlass.recipe.resolve import ResolvedRecipe, resolve
 from windlass.recipe.spark_job import (
     NoSparkError,
@@ -125,8 +126,10 @@ def test_a_driver_over_its_memory_says_which_setting_to_raise() -> None:
     assert "its limit is 3G; raise resources.cluster.step.memory" in str(error)
 
 
-def run_pod(monkeypatch: pytest.MonkeyPatch, root: Path, termination: Path) -> tuple[int, dict[str, Any] | None]:
-    arguments = ["spark_pod", "--root", str(root), "--key", "key", "--termination", str(termination)]
+def run_pod(
+    monkeypatch: pytest.MonkeyPatch, root: Path, termination: Path, key: str = "key"
+) -> tuple[int, dict[str, Any] | None]:
+    arguments = ["spark_pod", "--root", str(root), "--key", key, "--termination", str(termination)]
     monkeypatch.setattr("sys.argv", arguments)
     monkeypatch.setattr(spark_pod.signal, "signal", lambda *_: None)
     code = spark_pod.main()
@@ -141,13 +144,26 @@ def test_the_pod_leaves_its_error_and_its_exit_code_to_whoever_started_it(
     bad = Recipe.model_validate(
         {"name": "bad", "task": "tabular-classification", "data": {"source": str(table), "target": "b"}}
     )
-    workspace = Workspace(str(tmp_path / "root"))
-    workspace.write_document(request_name("key"), resolve(bad, tmp_path).model_dump_json(by_alias=True).encode())
-    code, message = run_pod(monkeypatch, tmp_path / "root", tmp_path / "termination")
+    resolved = resolve(bad, tmp_path)
+    key, workspace = prepare_key(resolved), Workspace(str(tmp_path / "root"))
+    workspace.write_document(request_name(key), resolved.model_dump_json(by_alias=True).encode())
+    code, message = run_pod(monkeypatch, tmp_path / "root", tmp_path / "termination", key)
     assert code == 2
     assert message is not None
     assert "table.csv" in message["message"]
     assert (message["exit_code"], message["step"]) == (2, "prepare")
+
+
+def test_a_pod_of_other_sources_refuses_what_its_run_would_not_find(
+    resolved: ResolvedRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Workspace(str(tmp_path / "root")).write_document(
+        request_name("key"), resolved.model_dump_json(by_alias=True).encode()
+    )
+    code, message = run_pod(monkeypatch, tmp_path / "root", tmp_path / "termination")
+    assert code == 2
+    assert message is not None
+    assert "are of different versions of Windlass" in message["message"]
 
 
 def test_a_pod_without_a_request_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

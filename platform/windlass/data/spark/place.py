@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-from windlass.cluster.missing import find_missing
+from py4j.protocol import Py4JJavaError
+
+from windlass.cluster.missing import Missing, find_missing
 from windlass.data.spark.engine import SparkEngine
-from windlass.data.spark.executors import wait_for_executors
+from windlass.data.spark.executors import NoExecutorsError, wait_for_executors
 from windlass.data.spark.kubernetes import DriverPod, SparkCluster, cluster_session, executor_pod, executors_of
 from windlass.data.spark.session import local_settings, spark_session
 from windlass.progress import Tracker
@@ -47,13 +49,25 @@ def cluster_engine(
         memory_limit_bytes=memory_limit_bytes,
         scratch=f"{cluster.scratch}/{driver.name}",
     )
-    with spark_session(settings) as session:
+
+    def missing() -> Missing | None:
+        return find_missing(api, namespace, executors_of(driver), cluster.pods.count, pod)
+
+    with ExitStack() as stack:
+        try:
+            session = stack.enter_context(spark_session(settings))
+        except Py4JJavaError as error:
+            # Spark asks for its first executors while it starts, and does not start where they are refused
+            found = missing()
+            if found is None:
+                raise
+            raise NoExecutorsError(cluster.pods, found.why) from error
         status = session.sparkContext._jsc.sc().statusTracker()
         wait_for_executors(
             cluster.pods,
             # the driver counts as one of them
             registered=lambda: len(status.getExecutorInfos()) - 1,
-            missing=lambda: find_missing(api, namespace, executors_of(driver), cluster.pods.count, pod),
+            missing=missing,
         )
         with closing(SparkEngine(session, settings, tracker=tracker)) as engine:
             yield engine
