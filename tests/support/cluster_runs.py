@@ -14,7 +14,8 @@ import pytest
 
 from cluster_installation import Installation
 from windlass.cluster.settings import ClusterSettings
-from windlass.storage import Workspace
+from windlass.models.spec import STEPS_NAME
+from windlass.storage import Reference, Workspace
 from windlass_pipelines.cluster import job_name, storage_from_outside
 
 WINE = """\
@@ -26,6 +27,17 @@ train: {epochs: 3, global_batch_size: 32, num_workers: 2}
 evaluate: {latency_seconds: 0.05, bootstrap: 20}
 resources: {cluster: {worker: {cpu: 0.1, memory: 1GB}, step: {cpu: 0.1}}}
 """
+
+
+def published(result: dict[str, Any], workspace: Workspace, step: str) -> Path:
+    """What a step of a run has published, on this machine."""
+    reference = next(each["reference"] for each in result["run"]["steps"] if each["step"] == step)
+    return workspace.fetch(Reference.model_validate(reference))
+
+
+def losses(model: Path) -> list[float]:
+    """Of each step of a model's training."""
+    return [json.loads(line)["loss"] for line in (model / STEPS_NAME).read_text().splitlines()]
 
 
 @dataclass

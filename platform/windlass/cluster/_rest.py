@@ -174,13 +174,11 @@ class Rest:
                 retries=False,
                 preload_content=False,
             )
-            with contextlib.ExitStack() as unless_well:  # an answer that breaks off leaves its socket to us
-                unless_well.callback(response.close)
-                if response.status >= 400:
-                    raise _error(method, path, response.status, response.data)
-                if streamed_for_s is None:
-                    response.data  # noqa: B018 - read here, and kept
-                unless_well.pop_all()
+            if streamed_for_s is None or response.status >= 400:
+                with contextlib.closing(response):  # one that breaks off leaves its socket to us
+                    response.read(cache_content=True)
+            if response.status >= 400:
+                raise _error(method, path, response.status, response.data)
         except (HTTPError, OSError) as error:
             raise ConnectionError(str(error)) from error
         return response

@@ -9,6 +9,8 @@ joins the first. One that is told to stop (SIGTERM, Ctrl-C) takes the job down w
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
@@ -244,6 +246,14 @@ def _why_replace(found: Resource, job: DistributedJob) -> str | None:
     if state_of(found) is JobState.FAILED:
         return "the one that is there has failed"
     return None
+
+
+def own_pod_name() -> str:
+    """Of the pod in which this process runs.
+
+    A pod's host name is its own name, cut off at 63 characters; Kubeflow Pipelines says the whole.
+    """
+    return os.environ.get("KFP_POD_NAME") or socket.gethostname()
 
 
 def find_owner(api: ApiClient, namespace: str, pod_name: str) -> Owner | None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import socket
 import sys
 from importlib.util import find_spec
 
@@ -19,7 +17,7 @@ from pydantic import ValidationError
 from windlass import progress
 from windlass.cluster.errors import JobError, OutOfMemoryError, PodFailedError
 from windlass.cluster.jobs import DistributedJob, Owner, Resources
-from windlass.cluster.launcher import Launcher, find_owner
+from windlass.cluster.launcher import Launcher, find_owner, own_pod_name
 from windlass.cluster.settings import SETTINGS_VARIABLE, ClusterSettings
 from windlass.data.spark.kubernetes import ExecutorPods, SparkCluster
 from windlass.errors import (
@@ -139,8 +137,7 @@ def prepare_in_job(
 
     config.load_incluster_config()
     api = client.ApiClient()
-    # A pod's host name is its own name, cut off at 63 characters; Kubeflow Pipelines says the whole.
-    owner = find_owner(api, settings.namespace, os.environ.get("KFP_POD_NAME") or socket.gethostname())
+    owner = find_owner(api, settings.namespace, own_pod_name())
     launcher, job = Launcher(api, kind="job"), describe_job(resolved, workspace.uri, key, settings, owner)
     workspace.write_document(request_name(key), resolved.model_dump_json(indent=2, by_alias=True).encode())
     try:

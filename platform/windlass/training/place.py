@@ -6,9 +6,7 @@ with find_place(threads=4, pods=TrainingPods(...)) as place:
 
 from __future__ import annotations
 
-import os
 import shutil
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -125,11 +123,9 @@ def find_place(*, threads: int, pods: TrainingPods) -> Iterator[Place]:
         return
     from kubernetes import client, config
 
-    from windlass.cluster.launcher import Launcher, find_owner
+    from windlass.cluster.launcher import Launcher, find_owner, own_pod_name
 
     config.load_incluster_config()
     api = client.ApiClient()
     launcher = Launcher(api, kind=settings.training_kind, runtime=settings.training_runtime)
-    # A pod's host name is its own name, cut off at 63 characters; Kubeflow Pipelines says the whole.
-    pod_name = os.environ.get("KFP_POD_NAME") or socket.gethostname()
-    yield InCluster(settings, pods, find_owner(api, settings.namespace, pod_name), launcher)
+    yield InCluster(settings, pods, find_owner(api, settings.namespace, own_pod_name()), launcher)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,7 @@ from windlass.cluster.errors import ApiError, ClusterUnreachableError
 from windlass.cluster.launcher import Launcher
 from windlass.cluster.settings import ClusterSettings, InvalidSettingsError
 from windlass.errors import InvalidInputError
+from windlass.progress import message
 from windlass.recipe.model import ClusterResources
 from windlass.storage import Workspace
 from windlass.training.config import TrainConfig
@@ -51,18 +51,12 @@ def check_cluster(root: str, *, namespace: str | None, context: str | None, with
     """
     if root != DEFAULT_ROOT and not root.startswith("s3://"):
         raise InvalidInputError(f"--root {root}: pods cannot reach it; leave it out, or give s3://bucket/prefix")
-    with open_display(as_json=as_json) as display:
-
-        def say(text: str) -> None:
-            display.show({"kind": "message", "time": time.time(), "text": text})
-
-        findings = list(_examine(root, namespace, context, with_pod=with_pod, say=say))
+    with open_display(as_json=as_json):
+        findings = list(_examine(root, namespace, context, with_pod=with_pod))
     return show(findings, as_json=as_json)
 
 
-def _examine(
-    root: str, namespace: str | None, context: str | None, *, with_pod: bool, say: Callable[[str], None]
-) -> Iterator[Finding]:
+def _examine(root: str, namespace: str | None, context: str | None, *, with_pod: bool) -> Iterator[Finding]:
     """Ends with the first finding behind which nothing else can be asked."""
     try:
         api, default_namespace = connect(context)
@@ -77,7 +71,7 @@ def _examine(
         if root != DEFAULT_ROOT:
             storage = settings.storage.model_copy(update={"root": root})
             settings = settings.model_copy(update={"storage": storage})
-        yield from _examine_installation(api, rest, settings, with_pod=with_pod, say=say)
+        yield from _examine_installation(api, rest, settings, with_pod=with_pod)
     except (NoInstallationError, SeveralInstallationsError, InvalidSettingsError) as error:
         yield _no_settings(error, place)
     except ClusterUnreachableError as error:
@@ -117,7 +111,7 @@ def _examine_cluster(rest: Rest, namespace: str) -> Iterator[Finding]:
 
 
 def _examine_installation(
-    api: ApiClient, rest: Rest, settings: ClusterSettings, *, with_pod: bool, say: Callable[[str], None]
+    api: ApiClient, rest: Rest, settings: ClusterSettings, *, with_pod: bool
 ) -> Iterator[Finding]:
     release = checks.find_release(rest, settings)
     yield checks.check_release(settings, release, windlass.__version__)
@@ -133,7 +127,7 @@ def _examine_installation(
     if missing := [each.name for each in secrets if each.status == "problem"]:
         yield Finding("pod", "warning", f"not tried: {missing[0]} has a problem", "mend that, and look again")
         return
-    yield from check_from_pod(settings, Launcher(api, kind="job", patience_s=_POD_PATIENCE_S), say)
+    yield from check_from_pod(settings, Launcher(api, kind="job", patience_s=_POD_PATIENCE_S), message)
 
 
 def _check_storage_from_here(settings: ClusterSettings) -> Finding:

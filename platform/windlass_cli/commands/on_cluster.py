@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from windlass.cluster.launcher import Launcher
 from windlass.cluster.settings import ClusterSettings
 from windlass.cluster.workflows import secret_keys
 from windlass.errors import EXIT_FAILURE, InvalidInputError
+from windlass.progress import message
 from windlass.recipe.errors import RecipeError
 from windlass.recipe.inputs import publish_inputs
 from windlass.recipe.load import load_recipe
@@ -100,7 +100,7 @@ def run_on_cluster(path: Path, overrides: list[str], *, step: str | None, cluste
         except (JobRefusedError, ApiError):
             finish_run(workspace, run_id, EXIT_FAILURE)
             raise
-        display.show({"kind": "message", "time": time.time(), "text": f"{run_id} is started{cluster.options}"})
+        message(f"{run_id} is started{cluster.options}")
     return follow_run(cluster, run_id, lambda show: run.follow(cluster.launcher, show), as_json=as_json)
 
 

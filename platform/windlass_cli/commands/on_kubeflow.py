@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shlex
-import time
 from pathlib import Path
 
 from windlass.cluster.checks import Rest
 from windlass.cluster.discovery import KubeflowService, find_kubeflow
 from windlass.cluster.workflows import WorkflowPods
 from windlass.errors import EXIT_FAILURE, WindlassError
+from windlass.progress import message
 from windlass.recipe.inputs import publish_inputs
 from windlass.recipe.load import load_recipe
 from windlass.recipe.resolve import resolve
@@ -48,14 +48,14 @@ def run_on_kubeflow(
     api, found = _open_api(url, cluster)
     place = f"--on cluster --kfp {shlex.quote(url)}{cluster.options}"
     command = f"{command_line('run', path, overrides, step, DEFAULT_ROOT)} {place}"
-    with open_display(as_json=as_json) as display:
+    with open_display(as_json=as_json):
         run_id = new_run(workspace, publish_inputs(resolved, workspace), command=command)
         try:
             record = start_run(api, settings, workspace, run_id, last_step=last_step, found=found)
         except WindlassError:
             finish_run(workspace, run_id, EXIT_FAILURE)
             raise
-        display.show({"kind": "message", "time": time.time(), "text": f"{run_id} is started: {record.page}"})
+        message(f"{run_id} is started: {record.page}")
     run = _run(run_id, record, api, cluster)
     return follow_run(cluster, run_id, run.follow, as_json=as_json, log=record.page)
 

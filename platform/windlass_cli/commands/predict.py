@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
-from typing import Any
 
+from windlass.progress import track
 from windlass.variants import GOLDEN_NAME, GoldenExamples, Signature, Variant, golden, open_variant
 from windlass.variants.engines import Device, Engine, check_device, load_engine
 from windlass_cli.console import duration, print_json, stdout
-from windlass_cli.display import Display, open_display
+from windlass_cli.display import open_display
 from windlass_cli.open_registry import open_registry
 from windlass_cli.rows_file import read_inputs
 from windlass_cli.scores_file import check_output, open_scores, scores_table
@@ -45,10 +45,10 @@ def predict_file(
     check_output(output, force=force)
     started_s = time.monotonic()
     with (
-        open_display(as_json=as_json) as display,
+        open_display(as_json=as_json),
         _open_version(spec, root, tracking_uri, device) as (name, version, variant, engine),
     ):
-        count = _score(rows, output, variant, engine, display)
+        count = _score(rows, output, variant, engine)
     seconds = time.monotonic() - started_s
     if as_json:
         document = {"model": name, "version": version, "rows": count, "output": str(output), "seconds": seconds}
@@ -74,44 +74,24 @@ def _open_version(
         yield found.name, found.version, variant, engine
 
 
-def _score(rows: Path, output: Path, variant: Variant, engine: Engine, display: Display) -> int:
+def _score(rows: Path, output: Path, variant: Variant, engine: Engine) -> int:
     """The number of rows that were scored. One row at a time if rows change each other's answers."""
     signature = variant.signature
     batch_rows = _batch_rows(signature) if variant.batch_invariant else 1
-    position = _Position(display, total=rows.stat().st_size if rows.is_file() else 0)
+    size_mb = rows.stat().st_size / 1e6 if rows.is_file() else 0.0
     count = 0
-    with open_scores(output, signature) as scores:
-        for inputs in read_inputs(rows, signature, batch_rows, position.at):
+    with open_scores(output, signature) as scores, track("scoring", total=size_mb, unit="MB") as bar:
+
+        def at(position: int) -> None:
+            bar.update(position / 1e6, rows=count)
+
+        for inputs in read_inputs(rows, signature, batch_rows, at):
             outputs = engine.predict(inputs)
             scores.write(scores_table(signature, outputs))
             count += len(next(iter(outputs.values())))
-            position.count = count
-    position.end()
     return count
 
 
 def _batch_rows(signature: Signature) -> int:
     width = prod(signature.image_shape) if signature.form == "images" else len(signature.columns or ())
     return max(1, min(_MAX_BATCH_ROWS, _MAX_BATCH_VALUES // width))
-
-
-class _Position:
-    """How far into the file it has come, shown as a bar of megabytes with the rows beside it."""
-
-    def __init__(self, display: Display, total: int) -> None:
-        self._display, self._total_mb = display, total / 1e6
-        self._shown_s = 0.0
-        self.count = 0
-        self._show("started")
-
-    def at(self, position: int) -> None:
-        if time.monotonic() - self._shown_s >= 0.1:
-            self._shown_s = time.monotonic()
-            self._show("progress", done=position / 1e6, figures={"rows": self.count})
-
-    def end(self) -> None:
-        self._show("finished", done=self._total_mb)
-
-    def _show(self, kind: str, **fields: Any) -> None:
-        event = {"kind": kind, "time": time.time(), "name": "scoring", "total": self._total_mb, "unit": "MB"}
-        self._display.show({**event, **fields})

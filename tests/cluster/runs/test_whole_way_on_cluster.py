@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from cluster_installation import Installation
-from cluster_runs import WINE, Typist
+from cluster_runs import WINE, Typist, losses, published
 from windlass.compression.documents import CANDIDATES_NAME, Candidates
 from windlass.evaluation.documents import EVALUATION_NAME, Evaluation
-from windlass.models.spec import MODEL_NAME, STEPS_NAME, ModelSpec
-from windlass.storage import Reference, Workspace
+from windlass.models.spec import MODEL_NAME, ModelSpec
+from windlass.storage import Workspace
 from windlass.training.documents import TRAINING_NAME, TrainingSummary
 from windlass.variants import GOLDEN_NAME, GoldenExamples
 
@@ -33,18 +33,8 @@ ONE_CANDIDATE = ("--set", "compress.candidates=[int8]")
 SMALL = ("--set", "resources.cluster.worker.cpu=0.1", "--set", "resources.cluster.step.cpu=0.1")
 
 
-def published(result: dict[str, Any], workspace: Workspace, step: str) -> Path:
-    reference = next(each["reference"] for each in result["run"]["steps"] if each["step"] == step)
-    return workspace.fetch(Reference.model_validate(reference))
-
-
 def digest(result: dict[str, Any], step: str) -> str:
     return str(next(each["reference"]["digest"] for each in result["run"]["steps"] if each["step"] == step))
-
-
-def losses(directory: Path) -> list[float]:
-    lines = (directory / STEPS_NAME).read_text().splitlines()[:COMPARED_STEPS]
-    return [json.loads(line)["loss"] for line in lines]
 
 
 def quality(directory: Path) -> dict[str, tuple[float, float]]:
@@ -87,8 +77,8 @@ def test_a_recipe_ends_on_the_cluster_as_on_the_laptop_and_is_served_there(
     laptop, cluster = Workspace(typist.directory / ".windlass"), typist.workspace
     assert there["run"]["recipe_digest"] == here["run"]["recipe_digest"]
     assert digest(there, "prepare") == digest(here, "prepare")
-    assert losses(published(there, cluster, "train")) == pytest.approx(
-        losses(published(here, laptop, "train")), abs=LOSS_TOLERANCE
+    assert losses(published(there, cluster, "train"))[:COMPARED_STEPS] == pytest.approx(
+        losses(published(here, laptop, "train"))[:COMPARED_STEPS], abs=LOSS_TOLERANCE
     )
     intervals = zip(
         sorted(quality(published(here, laptop, "evaluate")).items()),

@@ -11,17 +11,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from cluster_installation import Installation
-from cluster_runs import Typist
+from cluster_runs import Typist, losses, published
 from hard_tables import csv_text, nasty_rows, same
 from windlass.data.bundle import Bundle
 from windlass.errors import EXIT_BAD_INPUT, EXIT_FAILURE
-from windlass.models.spec import STEPS_NAME
-from windlass.storage import Reference, Workspace
+from windlass.storage import Workspace
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
@@ -70,15 +68,6 @@ def write_large_table(directory: Path, *, malformed: int | None = None) -> None:
             file.write(f"{number * 7919 % 1000003},{letters},{more}{'no' if number % 3 else 'yes'}\n")
     recipe = RECIPE.replace("source: table", "source: large.csv")
     (directory / "recipe.yaml").write_text(recipe.replace("  columns: {mixed: number, code: category}\n", ""))
-
-
-def published(result: dict[str, Any], workspace: Workspace, step: str) -> Path:
-    reference = next(each["reference"] for each in result["run"]["steps"] if each["step"] == step)
-    return workspace.fetch(Reference.model_validate(reference))
-
-
-def losses(directory: Path) -> list[float]:
-    return [json.loads(line)["loss"] for line in (directory / STEPS_NAME).read_text().splitlines()]
 
 
 def pods(installation: Installation, label: str) -> list[str]:
