@@ -42,12 +42,24 @@ def losses(model: Path) -> list[float]:
 
 @dataclass
 class Typist:
-    """Types commands in one directory, for one root below the installation's bucket."""
+    """Types commands in one directory, for one root below the installation's bucket.
+
+    As a context it ends, at its own end, the commands that a failed test has left running.
+    """
 
     installation: Installation
     directory: Path
     prefix: str
     environment: dict[str, str] = field(default_factory=dict)
+    _started: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def __enter__(self) -> Typist:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._started:
+            process.kill()
+            process.communicate()
 
     @property
     def settings(self) -> ClusterSettings:
@@ -66,7 +78,7 @@ class Typist:
         return "--namespace", self.settings.namespace, "--root", self.root
 
     def start(self, *words: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "windlass_cli", *words],
             cwd=self.directory,
             env={**os.environ, "MLFLOW_TRACKING_URI": "", **self.environment},
@@ -74,6 +86,8 @@ class Typist:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self._started.append(process)
+        return process
 
     def run(self, *words: str, expect: int = 0) -> Any:
         """A command with --json to its end."""

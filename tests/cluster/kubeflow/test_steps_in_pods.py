@@ -128,14 +128,17 @@ def _artifact(uri: str, definition: Any) -> dict[str, Any]:
 
 def run_step(installation: Installation, pod: dict[str, Any], step: str, artifacts: dict[str, str]) -> None:
     inputs = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"inputs-{step}"}, "data": artifacts}
-    for document in (inputs, {"apiVersion": "v1", "kind": "Pod", **pod}):
-        installation.kubectl("create", "-f", "-", text=json.dumps(document))
+    both = json.dumps({"apiVersion": "v1", "kind": "List", "items": [inputs, {"apiVersion": "v1", "kind": "Pod", **pod}]})
+    installation.kubectl("create", "-f", "-", text=both)
     name = pod["metadata"]["name"]
     deadline_s = time.monotonic() + ENDS_WITHIN_S
-    while (phase := installation.get("pod", name)["status"]["phase"]) not in ("Succeeded", "Failed"):
-        assert time.monotonic() < deadline_s, installation.kubectl("describe", "pod", name).stdout[-3000:]
-        time.sleep(1)
-    assert phase == "Succeeded", installation.kubectl("logs", name).stdout[-4000:]
+    try:
+        while (phase := installation.get("pod", name)["status"]["phase"]) not in ("Succeeded", "Failed"):
+            assert time.monotonic() < deadline_s, installation.kubectl("describe", "pod", name).stdout[-3000:]
+            time.sleep(1)
+        assert phase == "Succeeded", installation.kubectl("logs", name).stdout[-4000:]
+    finally:
+        installation.kubectl("delete", "-f", "-", text=both)
 
 
 def test_steps_run_under_pod_security_restricted_and_train_in_a_job_of_their_workflow(

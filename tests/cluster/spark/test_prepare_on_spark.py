@@ -43,7 +43,7 @@ A_STAGE_RUNS = '"stage": '
 LARGE_ROWS = 300_000
 GONE_WITHIN_S = 60
 PODS = "windlass.io/part=executor"
-DRIVERS = "windlass.io/step=prepare"
+DRIVERS = "windlass.io/step=prepare,batch.kubernetes.io/job-name"
 
 
 def write_hard_table(directory: Path) -> None:
