@@ -21,6 +21,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from tiny_models import as_model, linear_model, mixed_model, mixed_signature, numbers_signature
+from windlass.compression.methods.int4 import quantize_blocks
 from windlass.registry import FamilyMember, register
 from windlass.registry.config import RegisterConfig
 from windlass.registry.documents import Registration
@@ -34,6 +35,7 @@ IMAGES = Signature(
     class_names=("x", "y", "z"),
 )
 _WEIGHT_FC = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32) / 4
+_WIDE_WEIGHT_FC = np.random.default_rng(0).normal(size=(256, 3)).astype(np.float32) / 16
 
 
 def _images_model() -> onnx.ModelProto:
@@ -56,6 +58,10 @@ KINDS = {
     "numbers": (numbers_signature("abcd", "xyz"), linear_model(_WEIGHT_FC)),
     "images": (IMAGES, _images_model()),
     "mixed": (mixed_signature("color"), mixed_model("color", {"red": 1.0, "blue": 2.0}, unseen=0.0)),
+    "int4": (
+        numbers_signature([f"f{number}" for number in range(256)], "xyz"),
+        quantize_blocks(linear_model(_WIDE_WEIGHT_FC)),
+    ),
 }
 
 

@@ -20,6 +20,7 @@ from windlass.variants.rows import rows_to_tensors
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")]
 
 NUMBERS = [[1.0, 2.0, 3.0, 4.0], [0.5, -1.0, 0.25, 8.0]]
+WIDE = [[number / 256 for number in range(256)], [1.0] * 256]
 MIXED = [{"age": 30, "color": "red"}, {"age": 41.5, "color": "never seen"}]
 IMAGES = [[[[1], [2]], [[3], [4]]], [[[255], [0]], [[9], [128]]]]
 
@@ -68,10 +69,11 @@ BODIES: dict[str, tuple[list[Any], list[dict[str, Any]]]] = {
     ),
     "mixed": (MIXED, [*frames(MIXED), {"inputs": {name: [row[name] for row in MIXED] for name in ("age", "color")}}]),
     "images": (IMAGES, [{"instances": IMAGES}, {"inputs": IMAGES}]),
+    "int4": (WIDE, [*frames([{f"f{n}": value for n, value in enumerate(row)} for row in WIDE]), {"inputs": WIDE}]),
 }
 
 
-@pytest.mark.parametrize("kind", ["numbers", "mixed", "images"])
+@pytest.mark.parametrize("kind", list(BODIES))
 def test_every_form_of_request_gets_our_engines_answer(kind: str, sqlite: str, tmp_path: Path, support: Any) -> None:
     rows, bodies = BODIES[kind]
     support.register_variant(sqlite, support.make_variant(tmp_path / "variant", kind))
