@@ -15,6 +15,7 @@ import pyspark
 import pytest
 
 from pods_as_processes import ADDRESS, DRIVER, PodsAsProcesses, pods_as_processes
+from windlass.cluster.placement import Placement
 from windlass.cluster.settings import ClusterSettings, SparkSettings, StorageSettings
 from windlass.data.spark.executors import wait_for_executors
 from windlass.data.spark.kubernetes import DriverPod, ExecutorPods, cluster_session
@@ -23,7 +24,7 @@ from windlass.data.spark.session import spark_session
 pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(300)]
 
 MOST_EXECUTOR_BYTES = 300 * 10**6
-PODS = ExecutorPods(count=2, memory_bytes=15 * 10**8, cpu=0.5, node_selector={"disk": "fast"})
+PODS = ExecutorPods(count=2, memory_bytes=15 * 10**8, cpu=0.5, placement=Placement(node_selector={"disk": "fast"}))
 SETTINGS = ClusterSettings(
     release="windlass",
     namespace="team",

@@ -466,11 +466,8 @@ def _training_pods(resolved: ResolvedRecipe) -> TrainingPods:
         cpu=asked.worker.cpu,
         memory_bytes=asked.worker.memory,
         gpus=asked.worker.gpus,
-        node_selector=asked.node_selector,
-        tolerations=asked.pod_tolerations(),
+        placement=asked.placement(),
         checkpoint_claim=asked.checkpoint_claim,
-        image_pull_policy=asked.image_pull_policy,
-        priority_class=asked.priority_class,
         queue=asked.queue,
         timeout_s=asked.training_timeout,
     )

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from windlass.cluster.jobs import Toleration
+from windlass.cluster.placement import Placement
 from windlass.cluster.settings import ClusterSettings, SparkSettings, StorageSettings
 from windlass.data.spark.executor import executor_command
 from windlass.data.spark.kubernetes import DriverPod, ExecutorPods, cluster_session, executors_of
@@ -37,8 +38,7 @@ PODS = ExecutorPods(
     count=2,
     memory_bytes=4 << 30,
     cpu=1.5,
-    node_selector={"disk": "fast"},
-    tolerations=(Toleration("data", "Exists"),),
+    placement=Placement(node_selector={"disk": "fast"}, tolerations=(Toleration("data", "Exists"),)),
 )
 
 
