@@ -4,29 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from installations import SPARK, installation_settings
 from windlass.cluster.jobs import DistributedJob, PullPolicy
 from windlass.cluster.placement import Placement, pod_fields
-from windlass.cluster.settings import ClusterSettings, SparkSettings, StorageSettings
+from windlass.cluster.settings import SparkSettings
 
-SPARK = SparkSettings(
-    image="windlass:1-spark",
-    image_pull_policy="Never",
-    driver_service_account="driver",
-    executor_service_account="executor",
-)
-SETTINGS = ClusterSettings(
-    release="windlass",
-    namespace="team",
-    image="windlass:1-cpu",
-    image_pull_policy="IfNotPresent",
-    storage=StorageSettings(root="s3://bucket/prefix", endpoint="http://s3:7070", secret="store"),
-    tracking_uri="http://mlflow:5000",
-    gateway_uri="http://gateway:8080",
-    pipeline_service_account="pipeline",
-    training_service_account="training",
-    spark=SPARK,
-    env_secrets={"tokens": ("TOKEN", "MINE")},
-)
+NEVER = SPARK.model_copy(update={"image_pull_policy": "Never"})
+SETTINGS = installation_settings(spark=NEVER, env_secrets={"tokens": ("TOKEN", "MINE")})
 
 
 def job(asked: PullPolicy | None = None, image: SparkSettings | None = None) -> DistributedJob:
@@ -43,9 +27,9 @@ def job(asked: PullPolicy | None = None, image: SparkSettings | None = None) -> 
 @pytest.mark.parametrize(
     ("image", "asked", "pulled"),
     [
-        (None, None, ("windlass:1-cpu", "IfNotPresent")),
-        (SPARK, None, ("windlass:1-spark", "Never")),
-        (SPARK, "Always", ("windlass:1-spark", "Always")),
+        (None, None, (SETTINGS.image, "IfNotPresent")),
+        (NEVER, None, (SPARK.image, "Never")),
+        (NEVER, "Always", (SPARK.image, "Always")),
     ],
 )
 def test_an_image_is_pulled_as_the_recipe_says_and_else_as_the_installation_does(
