@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from windlass.cluster.errors import JobError, PodFailedError
 from windlass.cluster.jobs import DistributedJob, Resources
 from windlass.cluster.launcher import Launcher
+from windlass.cluster.placement import pod_fields
 from windlass.cluster.settings import SETTINGS_VARIABLE, ClusterSettings
 from windlass.cluster.status import JobReport
 from windlass.errors import EXIT_BAD_INPUT, EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_OVER_BUDGET, EXIT_TEST_OVER_BUDGET
@@ -46,30 +47,24 @@ class ClusterRun:
         asked = read_recipe(self.workspace, self.run_id).recipe.resources.cluster
         command = ("python", "-m", "windlass_pipelines.pod", "--root", root, "--run-id", self.run_id)
         variables = {
-            **settings.storage_environment(),
             "MLFLOW_TRACKING_URI": settings.tracking_uri,
             SETTINGS_VARIABLE: settings.model_dump_json(),
         }
         return DistributedJob(
             name=job_name(root, self.run_id),
-            namespace=settings.namespace,
-            image=settings.image,
             command=(*command, "--last-step", self.last_step),
-            env=variables,
-            secrets=(*settings.storage_credentials(), *settings.secret_variables(variables)),
             resources=Resources(cpu=f"{asked.step.cpu:g}", memory=str(asked.step.memory), gpus=asked.step.gpus),
-            node_selector=asked.node_selector,
-            tolerations=asked.pod_tolerations(),
-            priority_class=asked.priority_class,
-            image_pull_policy=asked.image_pull_policy or settings.image_pull_policy,
-            image_pull_secrets=settings.image_pull_secrets,
-            service_account=settings.pipeline_service_account,
-            user_id=settings.user_id,
             api_access=True,
             restarts=_RESTARTS,
             final_exit_codes=_FINAL_EXIT_CODES,
             labels={"app.kubernetes.io/managed-by": "windlass", "windlass.io/part": "run"},
             annotations={RUN_ANNOTATION: self.run_id},
+            **pod_fields(
+                settings,
+                asked.placement(),
+                service_account=settings.pipeline_service_account,
+                variables=variables,
+            ),
         )
 
     def start(self, launcher: Launcher, on_event: EventHandler) -> None:

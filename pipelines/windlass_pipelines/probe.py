@@ -28,6 +28,7 @@ from windlass.cluster.errors import (
 )
 from windlass.cluster.jobs import DistributedJob, Resources
 from windlass.cluster.launcher import Launcher
+from windlass.cluster.placement import ANYWHERE, pod_fields
 from windlass.cluster.settings import SETTINGS_VARIABLE, ClusterSettings
 from windlass.cluster.status import JobReport
 from windlass.errors import WindlassError
@@ -108,21 +109,19 @@ def describe_probe(settings: ClusterSettings) -> DistributedJob:
     """A pod with all that the pod of a run has, and next to no resources; each call gives it another name."""
     return DistributedJob(
         name=f"windlass-probe-{uuid.uuid4().hex[:8]}",
-        namespace=settings.namespace,
-        image=settings.image,
         command=("python", "-m", "windlass_pipelines.probe", "--version", windlass.__version__),
-        env={**settings.storage_environment(), SETTINGS_VARIABLE: settings.model_dump_json()},
-        secrets=settings.storage_credentials(),
         resources=Resources(cpu="50m", memory="512Mi"),
-        image_pull_policy=settings.image_pull_policy,
-        image_pull_secrets=settings.image_pull_secrets,
-        service_account=settings.pipeline_service_account,
-        user_id=settings.user_id,
         api_access=True,
         restarts=0,
         deadline_s=_DEADLINE_S,
         ttl_s=_TTL_S,
         labels={"app.kubernetes.io/managed-by": "windlass", "windlass.io/part": "probe"},
+        **pod_fields(
+            settings,
+            ANYWHERE,
+            service_account=settings.pipeline_service_account,
+            variables={SETTINGS_VARIABLE: settings.model_dump_json()},
+        ),
     )
 
 

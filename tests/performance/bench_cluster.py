@@ -18,6 +18,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from results import write_results
+
 from windlass.cluster.discovery import connect, find_settings
 
 RECIPE = Path(__file__).parents[2] / "pipelines" / "recipes" / "digits.yaml"
@@ -59,9 +61,7 @@ def main(namespace: str) -> None:
     print(f"{'on the cluster':32} {cluster_s:8.1f} s")
     print(f"{'more, with one training job':32} {cluster_s - laptop_s:8.1f} s   target at most {allowed_s:.0f} s")
     print(f"{'two training pods run after':32} {found['pods_running_s']:8.1f} s   target at most 20 s")
-    folder = Path("bench-results")
-    folder.mkdir(exist_ok=True)
-    (folder / "cluster.json").write_text(json.dumps({"found": found, "targets": TARGETS}, indent=2) + "\n")
+    write_results("cluster", {"found": found, "targets": TARGETS})
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from results import write_results
+
 NUMBERS = 16
 CATEGORIES = 3
 MEMORY_LIMIT_BYTES = 10**9
@@ -175,9 +177,7 @@ def main() -> None:
         return
     found = compare(arguments.rows, arguments.flat)
     print(report(found))
-    results = Path("bench-results")
-    results.mkdir(exist_ok=True)
-    (results / "prepare.json").write_text(json.dumps(found, indent=2) + "\n")
+    write_results("prepare", found)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench_prepare import THREADS, generate
+from results import write_results
 
 MEMORY_LIMIT_BYTES = 4 * 10**9
 ENGINES = ("duckdb", "spark")
@@ -109,9 +110,7 @@ def main() -> None:
         return
     found = compare(arguments.rows)
     print(report(found))
-    results = Path("bench-results")
-    results.mkdir(exist_ok=True)
-    (results / "spark.json").write_text(json.dumps(found, indent=2) + "\n")
+    write_results("spark", found)
 
 
 if __name__ == "__main__":

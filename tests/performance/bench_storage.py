@@ -7,13 +7,12 @@ clock starts. The ratio is the median of the rounds' ratios, beside the lowest a
     python tests/performance/bench_storage.py
 
 `WINDLASS_TEST_S3_SERVER` names the server's command (called as `COMMAND PORT FOLDER`); without it moto's server runs,
-which is slow enough to hide differences.
+which is slow enough to hide differences. Writes `bench-results/storage.json`.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shlex
 import shutil
@@ -28,6 +27,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from results import write_results
 
 from windlass.storage import S3Settings, Workspace
 from windlass.storage._s3_settings import connect
@@ -144,7 +145,6 @@ def _figures(megabytes: float, boto3_s: list[float], windlass_s: list[float]) ->
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--output", type=Path, default=Path("bench-results/storage.json"))
     arguments = parser.parse_args()
     os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test-secret-key", "AWS_REGION": "us-east-1"}
     rows: list[dict[str, Any]] = []
@@ -159,7 +159,6 @@ def main() -> int:
         spread = f"{row['lowest_ratio']:.2f} to {row['highest_ratio']:.2f}"
         figures = f"{row['boto3_mb_per_s']:12}{row['windlass_mb_per_s']:15}{row['ratio']:8}{spread:>14}"
         print(f"{row['case']:22}{row['way']:10}{figures}  {'ok' if row['ratio'] >= _TARGET else 'MISSED'}")
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
     server = os.environ.get("WINDLASS_TEST_S3_SERVER", "moto")
     result = {
         "server": Path(server).name,
@@ -168,7 +167,7 @@ def main() -> int:
         "target": _TARGET,
         "rows": rows,
     }
-    arguments.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_results("storage", result)
     return 0 if all(row["ratio"] >= _TARGET for row in rows) else 1
 
 

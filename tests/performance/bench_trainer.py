@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import torch
+from results import write_results
 from torch import Tensor, distributed, nn
 from torch.nn import functional
 
@@ -141,9 +142,7 @@ def main() -> None:
     print(f"{'workers':>8} {'bare ms':>9} {'trainer ms':>11} {'ratio':>7}   target {TARGET}")
     for result in results:
         print(f"{result['workers']:8} {result['bare_ms']:9.3f} {result['trainer_ms']:11.3f} {result['ratio']:7.3f}")
-    folder = Path("bench-results")
-    folder.mkdir(exist_ok=True)
-    (folder / "trainer.json").write_text(json.dumps({"target": TARGET, "results": results}, indent=2) + "\n")
+    write_results("trainer", {"target": TARGET, "results": results})
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from results import write_results
 
 RECIPE = Path(__file__).parents[2] / "pipelines" / "recipes" / "digits.yaml"
 WINDLASS = (sys.executable, "-m", "windlass_cli")
@@ -66,9 +67,7 @@ def main() -> None:
         found["overhead_s_per_step"] = sorted(cached_run(root) for _ in range(CACHED_ROUNDS))[CACHED_ROUNDS // 2]
     for name, value in found.items():
         print(f"{name:22} {value:16,.2f}   target at most {TARGETS[name]:,.1f}")
-    folder = Path("bench-results")
-    folder.mkdir(exist_ok=True)
-    (folder / "whole_way.json").write_text(json.dumps({"found": found, "targets": TARGETS}, indent=2) + "\n")
+    write_results("whole_way", {"found": found, "targets": TARGETS})
 
 
 if __name__ == "__main__":

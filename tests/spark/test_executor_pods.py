@@ -14,8 +14,9 @@ from typing import Any
 import pyspark
 import pytest
 
+from installations import SPARK, installation_settings
 from pods_as_processes import ADDRESS, DRIVER, PodsAsProcesses, pods_as_processes
-from windlass.cluster.settings import ClusterSettings, SparkSettings, StorageSettings
+from windlass.cluster.placement import Placement
 from windlass.data.spark.executors import wait_for_executors
 from windlass.data.spark.kubernetes import DriverPod, ExecutorPods, cluster_session
 from windlass.data.spark.session import spark_session
@@ -23,19 +24,8 @@ from windlass.data.spark.session import spark_session
 pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(300)]
 
 MOST_EXECUTOR_BYTES = 300 * 10**6
-PODS = ExecutorPods(count=2, memory_bytes=15 * 10**8, cpu=0.5, node_selector={"disk": "fast"})
-SETTINGS = ClusterSettings(
-    release="windlass",
-    namespace="team",
-    image="localhost/windlass:1-cpu",
-    user_id=10001,
-    storage=StorageSettings(root="s3://bucket/prefix", secret="windlass-storage"),
-    tracking_uri="http://mlflow:5000",
-    gateway_uri="http://gateway:8080",
-    pipeline_service_account="pipeline",
-    training_service_account="training",
-    spark=SparkSettings(image="windlass:1-spark", driver_service_account="driver", executor_service_account="executor"),
-)
+PODS = ExecutorPods(count=2, memory_bytes=15 * 10**8, cpu=0.5, placement=Placement(node_selector={"disk": "fast"}))
+SETTINGS = installation_settings(user_id=10001, spark=SPARK)
 
 
 @dataclass
@@ -111,7 +101,7 @@ def test_the_driver_asks_for_pods_and_for_nothing_else(session: Session) -> None
 def test_spark_keeps_what_our_pod_says_of_security_account_and_place(session: Session) -> None:
     spec, container = session.pod["spec"], session.pod["spec"]["containers"][0]
     assert spec["automountServiceAccountToken"] is False
-    assert spec["serviceAccountName"] == "executor"
+    assert spec["serviceAccountName"] == SPARK.executor_service_account
     assert spec["nodeSelector"] == {"disk": "fast"}
     assert spec["securityContext"]["runAsNonRoot"] is True
     assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -135,5 +125,5 @@ def test_an_executor_belongs_to_the_drivers_pod(session: Session) -> None:
 
 def test_credentials_reach_executors_by_reference_only(session: Session) -> None:
     variables = {each["name"]: each for each in session.pod["spec"]["containers"][0]["env"]}
-    assert variables["AWS_SECRET_ACCESS_KEY"]["valueFrom"]["secretKeyRef"]["name"] == "windlass-storage"
+    assert variables["AWS_SECRET_ACCESS_KEY"]["valueFrom"]["secretKeyRef"]["name"] == "store"
     assert "value" not in variables["AWS_SECRET_ACCESS_KEY"]

@@ -22,8 +22,9 @@ import pyspark
 import pytest
 from kubernetes import client, config
 
+from installations import SPARK, installation_settings
 from pods_as_processes import ADDRESS, DRIVER, PodsAsProcesses, pods_as_processes
-from windlass.cluster.settings import ClusterSettings, SparkSettings, StorageSettings
+from windlass.cluster.settings import ClusterSettings, StorageSettings
 from windlass.data.bundle import Bundle
 from windlass.data.config import DataConfig
 from windlass.data.description import SPLITS
@@ -90,17 +91,8 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PodsAsP
 
 
 def settings_of(root: str, endpoint: str) -> ClusterSettings:
-    return ClusterSettings(
-        release="windlass",
-        namespace="team",
-        image="localhost/windlass:1-cpu",
-        storage=StorageSettings(root=root, endpoint=endpoint, secret="windlass-storage"),
-        tracking_uri="http://mlflow:5000",
-        gateway_uri="http://gateway:8080",
-        pipeline_service_account="pipeline",
-        training_service_account="training",
-        spark=SparkSettings(image="spark", driver_service_account="driver", executor_service_account="executor"),
-    )
+    storage = StorageSettings(root=root, endpoint=endpoint, secret="store")
+    return installation_settings(storage=storage, spark=SPARK)
 
 
 def upload_table(endpoint: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from windlass.data.description import (
 )
 from windlass.evaluation.analysis.sample import read_sample
 from windlass.evaluation.analysis.subject import Subject
+from windlass.evaluation.analysis.time_limit import TimeLimit
 from windlass.evaluation.config import EvaluateConfig
 from windlass.progress import track
 from windlass.tasks import get_task
@@ -119,8 +121,11 @@ def write_images(directory: Path, images: Array, labels: Array, classes: tuple[s
     return Bundle.open(directory)
 
 
-def make_subject(bundle: Bundle, task: str, *, rows: int = 2000, **answers: Answer) -> Subject:
+def make_subject(
+    bundle: Bundle, task: str, *, rows: int = 2000, max_time_s: float = math.inf, **answers: Answer
+) -> Subject:
     """Rows of validation, answered by Python functions."""
     engines = {name: PlantedEngine(answer) for name, answer in answers.items()}
+    limit, sample = TimeLimit(max_time_s), read_sample(bundle, "validation", rows)
     with track("test", unit="rows") as bar:
-        return Subject(get_task(task), read_sample(bundle, "validation", rows), engines, CONFIG, bar)
+        return Subject(get_task(task), sample, engines, CONFIG, bar, limit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import shutil
 import signal
@@ -153,3 +154,18 @@ def test_without_a_terminal_nothing_is_removed_unless_it_is_said(tmp_path: Path)
     assert "nothing was removed: this is no terminal to ask at; add --yes, or --dry-run to look first" in errors
     assert "2.3 KB" in out
     assert workspace.find("variants", "first") is not None
+
+
+def test_what_is_removed_is_told_as_the_progress_of_all_other_work_is(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / ".windlass")
+    for key in ("first", "second"):
+        workspace.once("variants", key, _fill)
+    let_be_old(workspace)
+    with start(tmp_path, "prune", "--yes", "--json") as process:
+        out, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    events = [json.loads(line) for line in errors.splitlines()]
+    assert [event["kind"] for event in (events[0], events[1], events[-1])] == ["started", "progress", "finished"]
+    assert {(event["name"], event["unit"]) for event in events} == {("removing", "MB")}
+    removed_mb = sum(item["size_bytes"] for item in json.loads(out)["items"]) / 1e6
+    assert events[0]["total"] == events[-1]["done"] == pytest.approx(removed_mb)

@@ -11,8 +11,9 @@ import pytest
 from kubernetes import client
 
 import kubeflow_api
+from installations import installation_settings
 from kubeflow_api import Frame, KubeflowServer
-from windlass.cluster.settings import ClusterSettings, StorageSettings
+from windlass.cluster.settings import StorageSettings
 from windlass.cluster.workflows import WorkflowPods, secret_keys
 from windlass.evaluation.documents import VERDICT_NAME, Verdict
 from windlass.recipe.errors import RecipeError
@@ -30,15 +31,8 @@ from windlass_pipelines.local import describe_problem
 
 NAMESPACE = "team-a"
 PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
-SETTINGS = ClusterSettings(
-    release="windlass",
-    namespace=NAMESPACE,
-    image="windlass:1-cpu",
-    storage=StorageSettings(root="s3://runs/team-a", secret="storage"),
-    tracking_uri="http://mlflow:5000",
-    gateway_uri="http://gateway:8080",
-    pipeline_service_account="windlass-pipeline",
-    training_service_account="windlass-training",
+SETTINGS = installation_settings(
+    namespace=NAMESPACE, storage=StorageSettings(root="s3://runs/team-a", secret="storage")
 )
 Events = list[dict[str, Any]]
 Begin = Callable[..., KubeflowRun]

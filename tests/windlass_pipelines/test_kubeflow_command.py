@@ -13,10 +13,11 @@ import pytest
 from kubernetes import client
 
 import kubeflow_api
+from installations import installation_settings
 from kubeflow_api import Frame, KubeflowServer
 from windlass.cluster.discovery import NoKubeflowError
 from windlass.cluster.launcher import Launcher
-from windlass.cluster.settings import ClusterSettings, StorageSettings
+from windlass.cluster.settings import StorageSettings
 from windlass.recipe.errors import RecipeError
 from windlass.recipe.runs import finish_run, list_runs, read_run
 from windlass.storage import Workspace
@@ -41,16 +42,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[KubeflowServer]:
 @pytest.fixture
 def cluster(server: KubeflowServer, workspace: Workspace) -> Cluster:
     api = client.ApiClient(client.Configuration(host=server.url))
-    settings = ClusterSettings(
-        release="windlass",
-        namespace=NAMESPACE,
-        image="windlass:1-cpu",
-        storage=StorageSettings(root="s3://runs/team-a"),
-        tracking_uri="http://mlflow:5000",
-        gateway_uri="http://gateway:8080",
-        pipeline_service_account="windlass-pipeline",
-        training_service_account="windlass-training",
-    )
+    settings = installation_settings(namespace=NAMESPACE, storage=StorageSettings(root="s3://runs/team-a"))
     return Cluster(settings, workspace, api, Launcher(api, kind="job"), f" --namespace {NAMESPACE}")
 
 

@@ -11,24 +11,28 @@ from typing import Any
 import pytest
 import yaml
 
-from windlass.cluster.settings import SETTINGS_VARIABLE, ClusterSettings
+from installations import installation_settings
+from windlass.cluster.settings import SETTINGS_VARIABLE, ClusterSettings, StorageSettings
 from windlass_pipelines.request import STEPS
 
 GOLDEN = Path(__file__).with_name("test_kubeflow_package.yaml")
+SETTINGS = installation_settings(
+    namespace="team-a",
+    image="registry.example.org/windlass:1-cpu",
+    image_pull_secrets=("pull",),
+    user_id=1234,
+    storage=StorageSettings(root="s3://runs/team-a", endpoint="http://s3.example.org", secret="storage"),
+    tracking_uri="http://windlass-mlflow.team-a:5000",
+    env_secrets={"database": ("PASSWORD", "HOME", "AWS_ACCESS_KEY_ID", "not a name")},
+)
 COMPILE = """\
 import sys, yaml
 from pathlib import Path
-from windlass.cluster.settings import ClusterSettings, StorageSettings
+from windlass.cluster.settings import ClusterSettings
 from windlass.recipe.model import ClusterResources
 from windlass_pipelines.kubeflow_package import compile_run
 
-settings = ClusterSettings(
-    release="windlass", namespace="team-a", image="registry.example.org/windlass:1-cpu", image_pull_secrets=("pull",),
-    user_id=1234, storage=StorageSettings(root="s3://runs/team-a", endpoint="http://s3.example.org", secret="storage"),
-    tracking_uri="http://windlass-mlflow.team-a:5000", gateway_uri="http://windlass-gateway.team-a:8080",
-    pipeline_service_account="windlass-pipeline", training_service_account="windlass-training",
-    env_secrets={"database": ("PASSWORD", "HOME", "AWS_ACCESS_KEY_ID", "not a name")},
-)
+settings = ClusterSettings.model_validate_json(sys.argv[2])
 asked = ClusterResources.model_validate({
     "step": {"cpu": 1.5, "memory": "3GB", "gpus": 1}, "node_selector": {"disk": "ssd"},
     "tolerations": [{"key": "batch", "operator": "Exists", "effect": "NoSchedule"}, {"key": "team", "value": "a"}],
@@ -43,7 +47,9 @@ Path(sys.argv[1]).write_text(yaml.safe_dump(spec))
 @pytest.fixture(scope="module")
 def spec(tmp_path_factory: pytest.TempPathFactory) -> Any:
     path = tmp_path_factory.mktemp("package") / "spec.yaml"
-    subprocess.run([sys.executable, "-c", COMPILE, str(path)], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-c", COMPILE, str(path), SETTINGS.model_dump_json()], check=True, capture_output=True
+    )
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
@@ -86,9 +92,7 @@ def test_a_step_finds_the_installation_in_its_environment(spec: Any, monkeypatch
     for executor in spec["pipeline_spec"]["deploymentSpec"]["executors"].values():
         (text,) = [each["value"] for each in executor["container"]["env"] if each["name"] == SETTINGS_VARIABLE]
         monkeypatch.setenv(SETTINGS_VARIABLE, text)
-        settings = ClusterSettings.from_environment()
-        assert settings is not None
-        assert (settings.namespace, settings.training_service_account) == ("team-a", "windlass-training")
+        assert ClusterSettings.from_environment() == SETTINGS
 
 
 def test_apart_from_its_place_it_is_the_compiled_pipeline_beside_the_source(spec: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from windlass.schema import Section, SizeBytes
+from windlass.schema import DurationS, Section, SizeBytes
 
 PRICES = ("watts_per_core", "price_per_hour")
 """Keys of `evaluate` that change what a measurement is worth, and not what is measured."""
@@ -35,6 +35,9 @@ class AnalysisConfig(Section):
         description="of validation, drawn with a fixed seed, of images at most 64 MB of pixels; 0: no such look",
     )
     attack_rows: PositiveInt = Field(default=300, description="of these, how many adversarial examples are made from")
+    max_time: DurationS = Field(
+        default=300.0, gt=0, description="what is not looked at by then is left out, and the report names it"
+    )
 
 
 class EvaluateConfig(Section):

@@ -41,7 +41,7 @@ from windlass.evaluation.serving_process import ServingProcess, measure_memory
 from windlass.evaluation.timing import MIN_ROUNDS
 from windlass.progress import Tracker, message, track
 from windlass.storage import Reference
-from windlass.tasks import get_task
+from windlass.tasks import Task, get_task
 from windlass.variants import open_variant
 from windlass.variants.config import ServeConfig
 from windlass.variants.engines import check_device
@@ -89,9 +89,7 @@ def measure(
         UndefinedMetricError: the main metric has no value on the split.
     """
     check_device(serve.device)
-    for name in preload:
-        if importlib.util.find_spec(name.partition(".")[0]) is None:
-            raise MissingExtraError("measuring memory as it is when serving", "gateway")
+    _check_installed(preload)
     with (
         track(f"measuring {candidate} on {split}", total=5, unit="stages") as bar,
         tempfile.TemporaryDirectory(prefix="windlass-measure-") as temporary,
@@ -103,29 +101,61 @@ def measure(
         with _alone_on_this_machine():
             found = _observe(candidate, request, folder, serve.workers, bar, timed=timed)
             np.savez_compressed(output / PREDICTIONS_NAME, predictions=found.predictions, targets=targets)
-            bootstrap = Bootstrap(len(targets), config)
-            files = [variant / name for name in open_variant(variant).files]
-            measurement = Measurement(
-                candidate=candidate,
-                variant=reference,
-                rows=len(targets),
-                metric=get_task(task).metric,
-                quality=Scored(get_task(task), found.predictions, targets, bootstrap).quality(),
-                size_bytes=sum(path.stat().st_size for path in files),
-                latency=found.latency,
-                memory=found.memory,
-                batch_invariant=found.batch_invariant,
-                threads=serve.threads,
-                workers=serve.workers,
-                device=serve.device,
-                machine=machine(serve.device),
-                mistakes=mistakes(found.predictions, targets, bootstrap),
-                cost=_cost(files, read_inputs(folder / "sample.npz"), found),
-                noise=found.noise,
+            measurement = _describe(
+                candidate,
+                found,
+                targets,
+                variant=variant,
+                reference=reference,
+                sample=read_inputs(folder / "sample.npz"),
+                task=get_task(task),
+                config=config,
+                serve=serve,
             )
             measurement.write(output / MEASUREMENT_NAME)
         bar.advance()
     return measurement
+
+
+def _check_installed(preload: tuple[str, ...]) -> None:
+    for name in preload:
+        if importlib.util.find_spec(name.partition(".")[0]) is None:
+            raise MissingExtraError("measuring memory as it is when serving", "gateway")
+
+
+def _describe(
+    candidate: str,
+    found: _Observed,
+    targets: Any,
+    *,
+    variant: Path,
+    reference: Reference,
+    sample: dict[str, Any],
+    task: Task,
+    config: EvaluateConfig,
+    serve: ServeConfig,
+) -> Measurement:
+    """What was observed as the figures that are published, with intervals."""
+    bootstrap = Bootstrap(len(targets), config)
+    files = [variant / name for name in open_variant(variant).files]
+    return Measurement(
+        candidate=candidate,
+        variant=reference,
+        rows=len(targets),
+        metric=task.metric,
+        quality=Scored(task, found.predictions, targets, bootstrap).quality(),
+        size_bytes=sum(path.stat().st_size for path in files),
+        latency=found.latency,
+        memory=found.memory,
+        batch_invariant=found.batch_invariant,
+        threads=serve.threads,
+        workers=serve.workers,
+        device=serve.device,
+        machine=machine(serve.device),
+        mistakes=mistakes(found.predictions, targets, bootstrap),
+        cost=_cost(files, sample, found),
+        noise=found.noise,
+    )
 
 
 def _cost(files: list[Path], sample: dict[str, Any], found: _Observed) -> Cost:

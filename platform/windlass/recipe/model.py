@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, StringConstraints
 
 from windlass.cluster.jobs import PullPolicy, Toleration
+from windlass.cluster.placement import Placement
 from windlass.compression.config import CompressConfig
 from windlass.data.config import DataConfig
 from windlass.evaluation.config import BudgetConfig, EvaluateConfig
@@ -68,9 +69,14 @@ class ClusterResources(Section):
     queue: str | None = Field(default=None, description="of a gang scheduler, for training jobs")
     training_timeout: DurationS | None = Field(default=None, gt=0, description="of one training job, waiting included")
 
-    def pod_tolerations(self) -> tuple[Toleration, ...]:
-        """As a job has them."""
-        return tuple(Toleration(**toleration.model_dump()) for toleration in self.tolerations)
+    def placement(self) -> Placement:
+        """As a job has it."""
+        return Placement(
+            node_selector=self.node_selector,
+            tolerations=tuple(Toleration(**toleration.model_dump()) for toleration in self.tolerations),
+            priority_class=self.priority_class,
+            image_pull_policy=self.image_pull_policy,
+        )
 
 
 class ResourcesConfig(Section):

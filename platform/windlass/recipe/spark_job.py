@@ -18,6 +18,7 @@ from windlass import progress
 from windlass.cluster.errors import JobError, OutOfMemoryError, PodFailedError
 from windlass.cluster.jobs import DistributedJob, Owner, Resources
 from windlass.cluster.launcher import Launcher, find_owner, own_pod_name
+from windlass.cluster.placement import pod_fields
 from windlass.cluster.settings import SETTINGS_VARIABLE, ClusterSettings
 from windlass.data.spark.kubernetes import ExecutorPods, SparkCluster
 from windlass.errors import (
@@ -82,10 +83,7 @@ def cluster_of(resolved: ResolvedRecipe, *, scratch: str) -> SparkCluster | None
         count=data.executors,
         memory_bytes=data.executor_memory,
         cpu=asked.step.cpu,
-        node_selector=asked.node_selector,
-        tolerations=asked.pod_tolerations(),
-        image_pull_policy=asked.image_pull_policy,
-        priority_class=asked.priority_class,
+        placement=asked.placement(),
     )
     return SparkCluster(settings, pods, scratch)
 
@@ -172,30 +170,25 @@ def describe_job(
     variables = {
         "HOME": "/tmp",  # noqa: S108 - an emptyDir
         "PYTHONUNBUFFERED": "1",
-        **settings.storage_environment(),
         SETTINGS_VARIABLE: settings.model_dump_json(),
         progress.EVENTS_VARIABLE: "/dev/stdout",
     }
     return DistributedJob(
         name=f"windlass-prepare-{hashlib.sha256(f'{root}{key}'.encode()).hexdigest()[:12]}",
-        namespace=settings.namespace,
-        image=spark.image,
         command=("python", "-m", "windlass.recipe.spark_pod", "--root", root, "--key", key),
-        env=variables,
-        secrets=(*settings.storage_credentials(), *settings.secret_variables(variables)),
         resources=Resources(cpu=f"{asked.step.cpu:g}", memory=str(asked.step.memory)),
-        node_selector=asked.node_selector,
-        tolerations=asked.pod_tolerations(),
-        priority_class=asked.priority_class,
-        image_pull_policy=asked.image_pull_policy or spark.image_pull_policy,
-        image_pull_secrets=settings.image_pull_secrets,
-        service_account=spark.driver_service_account,
-        user_id=settings.user_id,
         api_access=True,
         restarts=0,
         final_exit_codes=_FINAL_EXIT_CODES,
         labels={"app.kubernetes.io/managed-by": "windlass", "windlass.io/step": "prepare"},
         owner=owner,
+        **pod_fields(
+            settings,
+            asked.placement(),
+            service_account=spark.driver_service_account,
+            variables=variables,
+            image=spark,
+        ),
     )
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from windlass import progress
 from windlass.cluster.errors import DeadlineExceededError, LaunchInterruptedError, OutOfMemoryError, PodFailedError
-from windlass.cluster.jobs import Claim, DistributedJob, Owner, PullPolicy, Resources, Toleration
+from windlass.cluster.jobs import Claim, DistributedJob, Owner, Resources
 from windlass.cluster.launcher import Launcher
+from windlass.cluster.placement import ANYWHERE, Placement, pod_fields
 from windlass.cluster.settings import ClusterSettings
 from windlass.errors import InvalidInputError, WindlassError
 from windlass.schema import format_size
@@ -46,12 +46,9 @@ class TrainingPods:
     cpu: float = 1.0
     memory_bytes: int = 2 * 10**9
     gpus: int = 0
-    node_selector: Mapping[str, str] = field(default_factory=dict)
-    tolerations: tuple[Toleration, ...] = ()
+    placement: Placement = ANYWHERE
     checkpoint_claim: str | None = None
     """A volume claim that all pods can write; None keeps checkpoints below the root."""
-    image_pull_policy: PullPolicy | None = None
-    priority_class: str | None = None
     queue: str | None = None
     timeout_s: float | None = None
 
@@ -135,29 +132,23 @@ def describe_job(
     if not root.startswith("s3://"):
         raise InvalidInputError(f"pods cannot reach {root}; use a root on an object store, s3://BUCKET/PREFIX")
     claim = pods.checkpoint_claim
-    variables = {"PYTHONUNBUFFERED": "1", "HOME": "/tmp", **settings.storage_environment()}  # noqa: S108 - an emptyDir
     return DistributedJob(
         name=f"windlass-train-{hashlib.sha256(f'{root}{key}'.encode()).hexdigest()[:12]}",
-        namespace=settings.namespace,
-        image=settings.image,
         command=("python", "-m", "windlass.training.pod", "--root", root, "--key", key),
-        env=variables,
         workers=config.num_workers // pods.processes,
         processes_per_worker=pods.processes,
         resources=Resources(cpu=f"{pods.cpu:g}", memory=str(pods.memory_bytes), gpus=pods.gpus),
         volumes=(Claim(_CHECKPOINTS_PATH, claim),) if claim else (),
-        secrets=(*settings.storage_credentials(), *settings.secret_variables(variables)),
-        node_selector=pods.node_selector,
-        tolerations=pods.tolerations,
-        priority_class=pods.priority_class,
         queue=pods.queue,
-        image_pull_policy=pods.image_pull_policy or settings.image_pull_policy,
-        image_pull_secrets=settings.image_pull_secrets,
-        service_account=settings.training_service_account,
-        user_id=settings.user_id,
         deadline_s=None if pods.timeout_s is None else round(pods.timeout_s),
         labels={"app.kubernetes.io/managed-by": "windlass", "windlass.io/step": "train"},
         owner=owner,
+        **pod_fields(
+            settings,
+            pods.placement,
+            service_account=settings.training_service_account,
+            variables={"PYTHONUNBUFFERED": "1", "HOME": "/tmp"},  # noqa: S108 - an emptyDir
+        ),
     )
 
 

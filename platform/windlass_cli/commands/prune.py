@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections import Counter
 
 import typer
 from pydantic import TypeAdapter, ValidationError
 
 from windlass.errors import InvalidInputError
+from windlass.progress import track
 from windlass.recipe.pruning import Item, PrunePlan, plan_pruning, remove_unneeded
 from windlass.registry.tracking import default_tracking_uri
 from windlass.schema import DurationS, format_size
 from windlass.storage import Workspace
 from windlass_cli.console import print_json, stderr, stdout, table
-from windlass_cli.display import Display, open_display
+from windlass_cli.display import open_display
 
 DEFAULT_KEEP_RUNS = 10
 
@@ -101,21 +101,15 @@ def _confirmed(plan: PrunePlan) -> bool:
 
 def _remove(workspace: Workspace, plan: PrunePlan, removed: list[Item], *, as_json: bool) -> None:
     try:
-        with open_display(as_json=as_json) as display:
+        with open_display(as_json=as_json), track("removing", total=plan.size_bytes / 1e6, unit="MB") as bar:
             for item in remove_unneeded(workspace, plan):
                 removed.append(item)
-                _show(display, removed, plan)
+                bar.advance(item.size_bytes / 1e6)
     except KeyboardInterrupt:
         stderr().print(f"stopped; {_freed(removed)}, the same command goes on from there", markup=False)
         raise
     if not as_json:
         stdout().print(_freed(removed), markup=False)
-
-
-def _show(display: Display, removed: list[Item], plan: PrunePlan) -> None:
-    done = sum(item.size_bytes for item in removed) / 1e6
-    event = {"kind": "progress", "time": time.time(), "name": "removing", "done": done, "total": plan.size_bytes / 1e6}
-    display.show({**event, "unit": "MB"})
 
 
 def _freed(removed: list[Item]) -> str:

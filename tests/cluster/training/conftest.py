@@ -15,6 +15,7 @@ import pytest
 
 import cluster_installation
 import windlass
+from installations import installation_settings
 from windlass.cluster.launcher import KindName, Launcher
 from windlass.cluster.settings import ClusterSettings, StorageSettings
 from windlass.data.bundle import BundleWriter
@@ -67,8 +68,7 @@ def cluster() -> Iterator[Cluster]:
     try:
         core.create_namespaced_secret(name, {"metadata": {"name": _SECRET}, "stringData": keys})
         core.create_namespaced_service_account(name, {"metadata": {"name": _ACCOUNT}})
-        settings = ClusterSettings(
-            release="windlass",
+        settings = installation_settings(
             namespace=name,
             image=IMAGE,
             storage=StorageSettings(
@@ -77,9 +77,6 @@ def cluster() -> Iterator[Cluster]:
                 public_endpoint=os.environ["WINDLASS_TEST_CLUSTER_S3_PUBLIC_ENDPOINT"],
                 secret=_SECRET,
             ),
-            tracking_uri="http://unused:5000",
-            gateway_uri="http://unused:8080",
-            pipeline_service_account="unused",
             training_service_account=_ACCOUNT,
         )
         yield Cluster(api, core, settings)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from kubernetes.client import ApiClient, Configuration
 
+from installations import installation_settings
 from windlass.cluster._rest import Rest
 from windlass.cluster.discovery import (
     NoClusterError,
@@ -22,18 +23,9 @@ from windlass.cluster.discovery import (
     find_settings,
 )
 from windlass.cluster.errors import ApiError, ClusterUnreachableError
-from windlass.cluster.settings import ClusterSettings, InvalidSettingsError, StorageSettings
+from windlass.cluster.settings import InvalidSettingsError
 
-SETTINGS = ClusterSettings(
-    release="windlass",
-    namespace="team-a",
-    image="windlass:1",
-    storage=StorageSettings(root="s3://bucket/prefix", secret="storage"),
-    tracking_uri="http://windlass-mlflow.team-a:5000",
-    gateway_uri="http://windlass-gateway.team-a:8080",
-    pipeline_service_account="windlass-pipeline",
-    training_service_account="windlass-training",
-)
+SETTINGS = installation_settings(namespace="team-a")
 
 
 @contextmanager

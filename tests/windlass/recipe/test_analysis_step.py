@@ -68,6 +68,12 @@ def test_select_looks_closely_at_the_winner_and_the_uncompressed_once(tmp_path: 
     assert closer.rows == 150
     assert published(workspace, "measurements") == before, "how closely one looks is no part of a measurement"
 
+    hasty, directory = select(evaluate={**EVALUATE, "analysis": {"rows": 100, "attack_rows": 20, "max_time": "1ms"}})
+    assert [cut.part for cut in hasty.left_out] == ["robustness", "image_examples", "adversarial"]
+    page = (directory / "report.html").read_text()
+    assert "evaluate.analysis.max_time, 0.001 s, was over after 0 of" in page
+    assert "<h3>Robustness</h3>" not in page
+
     alone, _ = select(budget={"max_size": 1})
     assert alone.variants == ("fp32",), "where nothing fits there is no winner to look at"
 

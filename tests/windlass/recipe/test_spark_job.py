@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from installations import SPARK, installation_settings
 from windlass.cluster.errors import OutOfMemoryError, PodFailedError, PodFailure
-from windlass.cluster.settings import SETTINGS_VARIABLE, ClusterSettings, SparkSettings, StorageSettings
+from windlass.cluster.settings import SETTINGS_VARIABLE
 from windlass.errors import InterruptedRunError, InvalidInputError, WindlassError
 from windlass.recipe import spark_pod
 from windlass.recipe.model import Recipe
@@ -27,18 +28,7 @@ from windlass.recipe.spark_job import (
 )
 from windlass.storage import Workspace
 
-SPARK = SparkSettings(image="windlass:1-spark", driver_service_account="driver", executor_service_account="executor")
-SETTINGS = ClusterSettings(
-    release="windlass",
-    namespace="team",
-    image="windlass:1-cpu",
-    storage=StorageSettings(root="s3://bucket/prefix", secret="windlass-storage"),
-    tracking_uri="http://mlflow:5000",
-    gateway_uri="http://gateway:8080",
-    pipeline_service_account="pipeline",
-    training_service_account="training",
-    spark=SPARK,
-)
+SETTINGS = installation_settings(spark=SPARK)
 
 
 def recipe(engine: str = "spark") -> Recipe:
@@ -77,7 +67,7 @@ def test_a_recipe_on_spark_is_refused_before_anything_runs_where_the_installatio
 
 def test_the_job_is_one_pod_of_sparks_image_with_the_driver_account_and_its_token(resolved: ResolvedRecipe) -> None:
     job = describe_job(resolved, "s3://bucket/prefix", "key", SETTINGS, None)
-    assert (job.image, job.service_account, job.api_access) == ("windlass:1-spark", "driver", True)
+    assert (job.image, job.service_account, job.api_access) == (SPARK.image, SPARK.driver_service_account, True)
     assert (job.workers, job.restarts) == (1, 0)
     assert (job.resources.cpu, job.resources.memory) == ("2", "3000000000")
     assert job.node_selector == {"disk": "fast"}

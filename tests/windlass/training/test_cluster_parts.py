@@ -13,11 +13,12 @@ import pytest
 import yaml
 from kubernetes.client import ApiClient, Configuration
 
+from installations import installation_settings
 from windlass.cluster.errors import DeadlineExceededError, OutOfMemoryError, PodFailedError, PodFailure
 from windlass.cluster.jobs import DistributedJob, SecretVariable
 from windlass.cluster.launcher import Launcher
 from windlass.cluster.render import render_pytorchjob, render_trainjob
-from windlass.cluster.settings import SETTINGS_VARIABLE, ClusterSettings, StorageSettings
+from windlass.cluster.settings import SETTINGS_VARIABLE
 from windlass.errors import CorruptedError, InvalidInputError, WindlassError
 from windlass.models import make_spec
 from windlass.models.spec import HISTORY_NAME, STEPS_NAME
@@ -40,16 +41,7 @@ from windlass.training.relay import PREFIX, LogRelay, PodsEndedError
 from windlass.training.reports import describe_error, rebuild_error
 
 GOLDEN = Path(__file__).parent / "golden"
-SETTINGS = ClusterSettings(
-    release="windlass",
-    namespace="team",
-    image="localhost/windlass:1-cpu",
-    storage=StorageSettings(root="s3://bucket/trial", endpoint="http://s3:7070", secret="store"),
-    tracking_uri="http://mlflow:5000",
-    gateway_uri="http://gateway:8080",
-    pipeline_service_account="pipeline",
-    training_service_account="training",
-)
+SETTINGS = installation_settings()
 
 
 def event(kind: str, **fields: object) -> str:

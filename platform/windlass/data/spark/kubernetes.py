@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from windlass.cluster.jobs import DistributedJob, PullPolicy, Resources, Toleration
+from windlass.cluster.jobs import DistributedJob, Resources
 from windlass.cluster.kinds import BATCHJOB
+from windlass.cluster.placement import ANYWHERE, Placement, pod_fields
 from windlass.cluster.render import Manifest, render_pod
 from windlass.cluster.settings import ClusterSettings, SparkSettings
 from windlass.data.spark.session import LEAST_HEAP_BYTES, SessionSettings
@@ -38,10 +38,7 @@ class ExecutorPods:
     """The limit of each pod: heap, Python workers and all else."""
     cpu: float = 1.0
     """Cores kept free for each; it runs as many tasks at once, and at least one."""
-    node_selector: Mapping[str, str] = field(default_factory=dict)
-    tolerations: tuple[Toleration, ...] = ()
-    image_pull_policy: PullPolicy | None = None
-    priority_class: str | None = None
+    placement: Placement = ANYWHERE
 
     @property
     def slots(self) -> int:
@@ -78,23 +75,18 @@ class DriverPod:
 def describe_executor(settings: ClusterSettings, pods: ExecutorPods, driver: DriverPod) -> DistributedJob:
     """One executor, as any pod of ours is described; Spark adds its own variables, volumes and labels."""
     spark = _spark(settings)
-    variables = {"HOME": "/tmp", **settings.storage_environment()}  # noqa: S108 - an emptyDir
     return DistributedJob(
         name="windlass-executor",
-        namespace=settings.namespace,
-        image=spark.image,
         command=("python", "-m", "windlass.data.spark.executor"),
-        env=variables,
-        secrets=(*settings.storage_credentials(), *settings.secret_variables(variables)),
         resources=Resources(cpu=f"{pods.cpu:g}", memory=str(pods.memory_bytes)),
-        node_selector=pods.node_selector,
-        tolerations=pods.tolerations,
-        priority_class=pods.priority_class,
-        image_pull_policy=pods.image_pull_policy or spark.image_pull_policy,
-        image_pull_secrets=settings.image_pull_secrets,
-        service_account=spark.executor_service_account,
-        user_id=settings.user_id,
         labels={**_LABELS, _DRIVER_LABEL: driver.name},
+        **pod_fields(
+            settings,
+            pods.placement,
+            service_account=spark.executor_service_account,
+            variables={"HOME": "/tmp"},  # noqa: S108 - an emptyDir
+            image=spark,
+        ),
     )
 
 
@@ -139,7 +131,7 @@ def _conf(settings: ClusterSettings, pods: ExecutorPods, driver: DriverPod, temp
         "spark.master": f"k8s://https://{os.environ['KUBERNETES_SERVICE_HOST']}:{os.environ['KUBERNETES_SERVICE_PORT']}",
         f"{kubernetes}.namespace": settings.namespace,
         f"{kubernetes}.container.image": spark.image,
-        f"{kubernetes}.container.image.pullPolicy": pods.image_pull_policy or spark.image_pull_policy,
+        f"{kubernetes}.container.image.pullPolicy": pods.placement.image_pull_policy or spark.image_pull_policy,
         f"{kubernetes}.driver.pod.name": driver.name,
         f"{kubernetes}.executor.podNamePrefix": driver.name,
         f"{kubernetes}.executor.podTemplateFile": str(template),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from windlass.data.features import IMAGE_INPUT, encode_batch, learned_targets, t
 from windlass.evaluation.analysis.documents import Adversarial, Attack, AttackMethod, Unit
 from windlass.evaluation.analysis.sample import Array, Inputs, Sample, generator
 from windlass.evaluation.analysis.subject import Subject
+from windlass.evaluation.analysis.time_limit import TimeLimit
 from windlass.models import load
 from windlass.models.preprocess import PixelScaling
 from windlass.tasks import Task
@@ -51,18 +53,15 @@ def adversarial(subject: Subject, model: Path, reference: pa.Table | None) -> Ad
         space = NumberSpace(subject.sample, reference)
         if not space.numbers:
             return None
-    attacker = Attacker(network, space, subject.task, subject.sample)
-    attacks = [
-        Attack(
-            method=method,
-            strength=strength,
-            unit=space.unit,
-            by_variant=subject.degraded(space.to_inputs(attacker.changed(method, strength))),
-        )
-        for method in _METHODS
-        for strength in space.strengths
-    ]
-    return Adversarial(rows=len(subject.sample), attacks=tuple(attacks))
+    attacker = Attacker(network, space, subject.task, subject.sample, subject.limit)
+
+    def attack(method: AttackMethod, strength: float) -> Attack:
+        by_variant = subject.degraded(space.to_inputs(attacker.changed(method, strength)))
+        return Attack(method=method, strength=strength, unit=space.unit, by_variant=by_variant)
+
+    planned = list(product(_METHODS, space.strengths))
+    attacks = subject.limit.each("adversarial", planned, lambda one: attack(*one))
+    return Adversarial(rows=len(subject.sample), attacks=attacks)
 
 
 class _Space(ABC):
@@ -181,12 +180,17 @@ def _range(reference: pa.Table, transform: NumberTransform) -> tuple[float, floa
 class Attacker:
     """The uncompressed network's loss, as a function of points."""
 
-    def __init__(self, network: nn.Module, space: _Space, task: Task, sample: Sample) -> None:
+    def __init__(self, network: nn.Module, space: _Space, task: Task, sample: Sample, limit: TimeLimit) -> None:
         self._network, self._space, self._task = network.requires_grad_(False), space, task
+        self._limit = limit
         self._targets_N = torch.tensor(learned_targets(sample.description, sample.targets))
 
     def changed(self, method: AttackMethod, strength: float) -> Array:
-        """The points that the method makes of the sample's, [N, ...]."""
+        """The points that the method makes of the sample's, [N, ...].
+
+        Raises:
+            TimeIsOverError: before the last gradient.
+        """
         random = torch.Generator().manual_seed(int(generator("attack", method, strength).integers(2**31)))
         starts = range(0, len(self._targets_N), _BATCH_ROWS)
         parts = [self._batch(method, strength, slice(start, start + _BATCH_ROWS), random) for start in starts]
@@ -210,6 +214,7 @@ class Attacker:
 
     def _ascent(self, points: Tensor, rows: slice) -> Tensor:
         """The sign of the loss's gradient: where each coordinate has to go to make the answer worse."""
+        self._limit.check()
         points = points.clone().requires_grad_()
         outputs = self._network(self._space.network_inputs(points))
         loss = self._task.loss(outputs, self._targets_N[rows], None).sum()

@@ -22,6 +22,8 @@ PerturbationKind = Literal["noise", "blur", "shift", "missing", "shuffled"]
 AttackMethod = Literal["fgsm", "pgd", "random"]
 Unit = Literal["grey levels", "pixels", "standard deviations"]
 ErrorMeasure = Literal["error_rate", "absolute_error"]
+PartName = Literal["robustness", "importance", "image_examples", "adversarial"]
+"""The parts that ask for answers to changed rows."""
 
 
 class Degraded(Section):
@@ -186,7 +188,7 @@ class Importance(Section):
     """Permutation importance (Breiman, 2001), most important first."""
 
     columns_left_out: int
-    """Less important columns that are not listed."""
+    """Columns that are not listed: less important, or not looked at."""
     by_variant: dict[str, tuple[ColumnImportance, ...]]
 
 
@@ -222,6 +224,15 @@ class ImageExamples(Section):
     examples: tuple[ImageExample, ...]
 
 
+class LeftOut(Section):
+    """A part of the analysis for which the time was too short."""
+
+    part: PartName
+    done: int
+    """Changes, columns, pictures or attacks that were looked at."""
+    planned: int
+
+
 class Analysis(Document):
     """Named variants on some rows of one split, looked at more closely."""
 
@@ -247,6 +258,8 @@ class Analysis(Document):
     image_examples: ImageExamples | None
     notes: tuple[str, ...]
     """Sentences on what was left out and why."""
+    left_out: tuple[LeftOut, ...] = ()
+    """Because `evaluate.analysis.max_time` was over."""
 
     @property
     def files(self) -> tuple[str, ...]:

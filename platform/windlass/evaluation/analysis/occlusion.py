@@ -28,33 +28,43 @@ _LEAST_PNG_PIXELS = 128
 _RED, _BLUE = np.array([214, 40, 40]), np.array([42, 110, 220])
 
 
-def explained_examples(subject: Subject, output: Path) -> ImageExamples:
+def explained_examples(subject: Subject, output: Path) -> ImageExamples | None:
     """Write pictures and heat maps of a few right and a few wrong answers into `output`.
 
     Right and wrong are as the first variant answers: the first right picture of each of the first classes, and the
-    wrong ones of which it is surest.
+    wrong ones of which it is surest. None where there was no time for any.
     """
     pixels_NHWC = subject.sample.inputs[IMAGE_INPUT]
     window_pixels = max(_LEAST_WINDOW_PIXELS, round(_WINDOW_SHARE * min(pixels_NHWC.shape[1:3])))
-    names = subject.sample.description.class_names
+    examples = subject.limit.each(
+        "image_examples", _chosen(subject), lambda index: _example(subject, index, window_pixels, output)
+    )
+    return ImageExamples(window_pixels=window_pixels, examples=examples) if examples else None
+
+
+def _example(subject: Subject, index: int, window_pixels: int, output: Path) -> ImageExample:
+    """Its files are written once all is known of it: before that, the time may be over."""
+    sample, names = subject.sample, subject.sample.description.class_names
     assert names is not None
-    examples = []
-    for index in _chosen(subject):
-        row = int(subject.sample.positions[index])
-        picture = f"example-{row}.png"
-        _write_png(output / picture, _as_colors(pixels_NHWC[index]))
-        examples.append(
-            ImageExample(
-                row=row,
-                picture=picture,
-                actual=names[int(subject.sample.targets[index])],
-                by_variant={
-                    variant: _explain(subject, variant, index, window_pixels, output, names)
-                    for variant in subject.answers
-                },
-            )
+    image_HWC, row = sample.inputs[IMAGE_INPUT][index], int(sample.positions[index])
+    answers = {variant: answers_NC[index] for variant, answers_NC in subject.answers.items()}
+    influences = {
+        variant: occlusion(subject, variant, image_HWC, int(answer_C.argmax()), window_pixels)
+        for variant, answer_C in answers.items()
+    }
+    picture = f"example-{row}.png"
+    _write_png(output / picture, _as_colors(image_HWC))
+    by_variant = {}
+    for variant, answer_C in answers.items():
+        heat_map, answered = f"example-{row}-{variant}.png", int(answer_C.argmax())
+        _write_png(output / heat_map, _as_heat(image_HWC, influences[variant]))
+        by_variant[variant] = ExplainedAnswer(
+            answered=names[answered],
+            probability=float(answer_C[answered]),
+            largest_influence=float(np.abs(influences[variant]).max()),
+            heat_map=heat_map,
         )
-    return ImageExamples(window_pixels=window_pixels, examples=tuple(examples))
+    return ImageExample(row=row, picture=picture, actual=names[int(sample.targets[index])], by_variant=by_variant)
 
 
 def _chosen(subject: Subject) -> list[int]:
@@ -67,23 +77,6 @@ def _chosen(subject: Subject) -> list[int]:
         *[int(rows[0]) for rows in right if len(rows)][:_EXAMPLES_OF_EACH],
         *map(int, mistakes[:_EXAMPLES_OF_EACH]),
     ]
-
-
-def _explain(
-    subject: Subject, variant: str, index: int, window_pixels: int, output: Path, names: tuple[str, ...]
-) -> ExplainedAnswer:
-    image_HWC = subject.sample.inputs[IMAGE_INPUT][index]
-    answer_C = subject.answers[variant][index]
-    answered = int(answer_C.argmax())
-    influence_HW = occlusion(subject, variant, image_HWC, answered, window_pixels)
-    heat_map = f"example-{int(subject.sample.positions[index])}-{variant}.png"
-    _write_png(output / heat_map, _as_heat(image_HWC, influence_HW))
-    return ExplainedAnswer(
-        answered=names[answered],
-        probability=float(answer_C[answered]),
-        largest_influence=float(np.abs(influence_HW).max()),
-        heat_map=heat_map,
-    )
 
 
 def occlusion(subject: Subject, variant: str, image_HWC: Array, answered: int, window_pixels: int) -> Array:

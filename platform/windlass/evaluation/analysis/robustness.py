@@ -8,8 +8,9 @@ Shapes: N rows of the sample, H height, W width, C channels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -33,7 +34,7 @@ _CHUNK_ROWS = 256
 @dataclass(frozen=True)
 class _Change:
     kind: PerturbationKind
-    inputs: Inputs
+    make_inputs: Callable[[], Inputs]
     column: str | None = None
     strength: float | None = None
     unit: Unit | None = None
@@ -42,15 +43,16 @@ class _Change:
 def robustness(subject: Subject) -> tuple[Perturbation, ...]:
     """Each change by itself, through every variant's engine. Of a wide table, its first fifty columns."""
     changes = _of_images(subject.sample) if subject.task.modality == "images" else _of_tables(subject.sample)
-    return tuple(
-        Perturbation(
-            kind=change.kind,
-            column=change.column,
-            strength=change.strength,
-            unit=change.unit,
-            by_variant=subject.degraded(change.inputs),
-        )
-        for change in changes
+    return subject.limit.each("robustness", list(changes), lambda change: _perturbation(subject, change))
+
+
+def _perturbation(subject: Subject, change: _Change) -> Perturbation:
+    return Perturbation(
+        kind=change.kind,
+        column=change.column,
+        strength=change.strength,
+        unit=change.unit,
+        by_variant=subject.degraded(change.make_inputs()),
     )
 
 
@@ -58,28 +60,28 @@ def _of_images(sample: Sample) -> Iterator[_Change]:
     pixels_NHWC = sample.inputs[IMAGE_INPUT]
     side = min(pixels_NHWC.shape[1:3])
     for deviation in _NOISE_GREY_LEVELS:
-        yield _Change("noise", {IMAGE_INPUT: _noisy(pixels_NHWC, deviation)}, strength=deviation, unit="grey levels")
+        yield _Change("noise", partial(_noisy, pixels_NHWC, deviation), strength=deviation, unit="grey levels")
     for deviation in _strengths(_BLUR_SHARES, side, least=_LEAST_BLUR_PIXELS):
-        yield _Change("blur", {IMAGE_INPUT: _blurred(pixels_NHWC, deviation)}, strength=deviation, unit="pixels")
+        yield _Change("blur", partial(_blurred, pixels_NHWC, deviation), strength=deviation, unit="pixels")
     for distance in dict.fromkeys(max(1, round(share * side)) for share in _SHIFT_SHARES):
-        yield _Change("shift", {IMAGE_INPUT: _shifted(pixels_NHWC, distance)}, strength=distance, unit="pixels")
+        yield _Change("shift", partial(_shifted, pixels_NHWC, distance), strength=distance, unit="pixels")
 
 
 def _strengths(shares: tuple[float, ...], side: int, *, least: float) -> list[float]:
     return list(dict.fromkeys(max(least, round(share * side, 2)) for share in shares))
 
 
-def _noisy(pixels_NHWC: Array, deviation: float) -> Array:
+def _noisy(pixels_NHWC: Array, deviation: float) -> Inputs:
     """Gaussian noise, independent in each pixel and channel."""
     rng, noisy_NHWC = generator("noise", deviation), np.empty_like(pixels_NHWC)
     for start in range(0, len(pixels_NHWC), _CHUNK_ROWS):
         chunk = pixels_NHWC[start : start + _CHUNK_ROWS]
         noise = rng.standard_normal(chunk.shape, dtype=np.float32) * np.float32(deviation)
         noisy_NHWC[start : start + _CHUNK_ROWS] = np.rint(np.clip(chunk + noise, 0, 255))
-    return noisy_NHWC
+    return {IMAGE_INPUT: noisy_NHWC}
 
 
-def _blurred(pixels_NHWC: Array, deviation: float) -> Array:
+def _blurred(pixels_NHWC: Array, deviation: float) -> Inputs:
     """Gaussian blur along height and width; the border is mirrored."""
     from scipy.ndimage import gaussian_filter
 
@@ -87,10 +89,10 @@ def _blurred(pixels_NHWC: Array, deviation: float) -> Array:
     for start in range(0, len(pixels_NHWC), _CHUNK_ROWS):
         chunk = pixels_NHWC[start : start + _CHUNK_ROWS].astype(np.float32)
         blurred_NHWC[start : start + _CHUNK_ROWS] = np.rint(gaussian_filter(chunk, (0, deviation, deviation, 0)))
-    return blurred_NHWC
+    return {IMAGE_INPUT: blurred_NHWC}
 
 
-def _shifted(pixels_NHWC: Array, distance: int) -> Array:
+def _shifted(pixels_NHWC: Array, distance: int) -> Inputs:
     """Each picture moved up, down, left or right by chance; what comes in repeats the border."""
     height, width = pixels_NHWC.shape[1:3]
     padding = ((0, 0), (distance, distance), (distance, distance), (0, 0))
@@ -101,31 +103,37 @@ def _shifted(pixels_NHWC: Array, distance: int) -> Array:
         rows_N = np.flatnonzero(which_N == index)
         padded = np.pad(pixels_NHWC[rows_N], padding, mode="edge")
         shifted_NHWC[rows_N] = padded[:, top : top + height, left : left + width]
-    return shifted_NHWC
+    return {IMAGE_INPUT: shifted_NHWC}
 
 
 def _of_tables(sample: Sample) -> Iterator[_Change]:
     columns = sample.description.features[:MAX_COLUMNS]
     for column in columns:
-        yield _Change("missing", sample.with_columns({column.name: _missing(column, len(sample))}), column.name)
+        yield _Change("missing", partial(_without, sample, column), column.name)
     for column in columns:
-        yield _Change("shuffled", sample.with_columns({column.name: shuffled(sample, column.name, 0)}), column.name)
+        yield _Change("shuffled", partial(with_shuffled, sample, column.name, 0), column.name)
     numbers = [transform for transform in sample.description.transforms if isinstance(transform, NumberTransform)]
     if numbers:
         for deviation in _NOISE_DEVIATIONS:
-            inputs = sample.with_columns({t.column: _noisy_numbers(sample, t, deviation) for t in numbers})
-            yield _Change("noise", inputs, strength=deviation, unit="standard deviations")
+            make_inputs = partial(_with_noise, sample, numbers, deviation)
+            yield _Change("noise", make_inputs, strength=deviation, unit="standard deviations")
 
 
-def shuffled(sample: Sample, column: str, draw: int) -> Array:
-    """A column's values in another order: [N]."""
-    return sample.column(column)[generator("shuffled", column, draw).permutation(len(sample))]
+def with_shuffled(sample: Sample, column: str, draw: int) -> Inputs:
+    """The rows with one column's values in another order."""
+    order_N = generator("shuffled", column, draw).permutation(len(sample))
+    return sample.with_columns({column: sample.column(column)[order_N]})
 
 
-def _missing(column: Column, rows: int) -> Array:
-    if column.type == "number":
-        return np.full(rows, np.nan, np.float32)
-    return np.full(rows, "", dtype=object)
+def _without(sample: Sample, column: Column) -> Inputs:
+    missing_N = (
+        np.full(len(sample), np.nan, np.float32) if column.type == "number" else np.full(len(sample), "", dtype=object)
+    )
+    return sample.with_columns({column.name: missing_N})
+
+
+def _with_noise(sample: Sample, numbers: Sequence[NumberTransform], deviation: float) -> Inputs:
+    return sample.with_columns({number.column: _noisy_numbers(sample, number, deviation) for number in numbers})
 
 
 def _noisy_numbers(sample: Sample, transform: NumberTransform, deviation: float) -> Array:

@@ -5,13 +5,14 @@ Shapes: N rows of the sample, R resamples, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 
 import numpy as np
 
 from windlass.evaluation.analysis.documents import Degraded
 from windlass.evaluation.analysis.sample import Array, Inputs, Sample
+from windlass.evaluation.analysis.time_limit import TimeLimit
 from windlass.evaluation.bootstrap import Bootstrap, resampled_quality
 from windlass.evaluation.config import EvaluateConfig
 from windlass.evaluation.documents import Interval
@@ -33,22 +34,39 @@ class Subject:
     """
 
     def __init__(
-        self, task: Task, sample: Sample, engines: Mapping[str, Engine], config: EvaluateConfig, bar: Tracker
+        self,
+        task: Task,
+        sample: Sample,
+        engines: Mapping[str, Engine],
+        config: EvaluateConfig,
+        bar: Tracker,
+        limit: TimeLimit,
     ) -> None:
-        self.task, self.sample, self.engines, self._bar = task, sample, engines, bar
+        self.task, self.sample, self.engines, self.limit, self._bar = task, sample, engines, limit, bar
         self.bootstrap = Bootstrap(len(sample), config)
-        self.answers = {name: self.predict(name, sample.inputs) for name in engines}
+        self.answers = {name: np.concatenate(list(self._answers(name, sample.inputs))) for name in engines}
         self.errors = {name: row_errors(answers, sample.targets) for name, answers in self.answers.items()}
         self._clean_R = {name: self.resampled(answers) for name, answers in self.answers.items()}
 
     def predict(self, name: str, inputs: Inputs) -> Array:
-        """A variant's answers to some rows, in batches as served: probabilities [N, C] or values [N]."""
-        rows, answers = len(next(iter(inputs.values()))), []
-        for start in range(0, rows, BATCH_ROWS):
-            batch = {key: tensor[start : start + BATCH_ROWS] for key, tensor in inputs.items()}
-            answers.append(next(iter(self.engines[name].predict(batch).values())))
-        self._bar.advance(rows)
+        """A variant's answers to some rows, in batches as served: probabilities [N, C] or values [N].
+
+        Raises:
+            TimeIsOverError: before the last batch.
+        """
+        answers = []
+        for batch in self._answers(name, inputs):
+            self.limit.check()
+            answers.append(batch)
         return np.concatenate(answers)
+
+    def _answers(self, name: str, inputs: Inputs) -> Iterator[Array]:
+        """Batch by batch, however long it takes."""
+        for start in range(0, len(next(iter(inputs.values()))), BATCH_ROWS):
+            batch = {key: tensor[start : start + BATCH_ROWS] for key, tensor in inputs.items()}
+            answers_B = next(iter(self.engines[name].predict(batch).values()))
+            self._bar.advance(len(answers_B))
+            yield answers_B
 
     def clean(self) -> dict[str, Interval]:
         """The main metric of each variant.

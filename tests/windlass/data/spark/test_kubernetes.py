@@ -9,36 +9,20 @@ from typing import Any
 
 import pytest
 
+from installations import SPARK, installation_settings
 from windlass.cluster.jobs import Toleration
-from windlass.cluster.settings import ClusterSettings, SparkSettings, StorageSettings
+from windlass.cluster.placement import Placement
 from windlass.data.spark.executor import executor_command
 from windlass.data.spark.kubernetes import DriverPod, ExecutorPods, cluster_session, executors_of
 from windlass.data.spark.session import SessionSettings
 
 DRIVER = DriverPod("windlass-prepare-1-abc", "198.18.0.9")
-SETTINGS = ClusterSettings(
-    release="windlass",
-    namespace="team",
-    image="localhost/windlass:1-cpu",
-    image_pull_secrets=("pull",),
-    user_id=10001,
-    storage=StorageSettings(root="s3://bucket/prefix", endpoint="http://s3:7070", secret="windlass-storage"),
-    tracking_uri="http://mlflow:5000",
-    gateway_uri="http://gateway:8080",
-    pipeline_service_account="windlass-pipeline",
-    training_service_account="windlass-training",
-    spark=SparkSettings(
-        image="localhost/windlass:1-spark",
-        driver_service_account="windlass-spark-driver",
-        executor_service_account="windlass-spark-executor",
-    ),
-)
+SETTINGS = installation_settings(image_pull_secrets=("pull",), user_id=10001, spark=SPARK)
 PODS = ExecutorPods(
     count=2,
     memory_bytes=4 << 30,
     cpu=1.5,
-    node_selector={"disk": "fast"},
-    tolerations=(Toleration("data", "Exists"),),
+    placement=Placement(node_selector={"disk": "fast"}, tolerations=(Toleration("data", "Exists"),)),
 )
 
 
@@ -90,7 +74,7 @@ def test_an_executor_reads_credentials_from_the_secret_and_has_no_token(pod: dic
     assert spec["automountServiceAccountToken"] is False
     assert spec["serviceAccountName"] == "windlass-spark-executor"
     (key,) = [each for each in container["env"] if each["name"] == "AWS_SECRET_ACCESS_KEY"]
-    assert key["valueFrom"]["secretKeyRef"] == {"name": "windlass-storage", "key": "AWS_SECRET_ACCESS_KEY"}
+    assert key["valueFrom"]["secretKeyRef"] == {"name": "store", "key": "AWS_SECRET_ACCESS_KEY"}
 
 
 def test_an_executor_fits_pod_security_restricted_on_a_read_only_root(pod: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from windlass.data.prepare import prepare
 from windlass.data.sources import resolve_source
 from windlass.evaluation.analysis.analyse import analyse
 from windlass.evaluation.analysis.documents import ANALYSIS_NAME, Analysis
+from windlass.evaluation.analysis.time_limit import TimeLimit
 from windlass.evaluation.config import EvaluateConfig
 from windlass.models import build, make_spec, save
 from windlass.storage import Reference
@@ -157,6 +159,7 @@ def test_pictures_are_attacked_perturbed_and_explained(digits: Trained, tmp_path
         assert quality["pgd", 32.0][name].point < quality["pgd", 12.0][name].point < quality["pgd", 4.0][name].point
 
     assert {perturbation.kind for perturbation in found.robustness} == {"noise", "blur", "shift"}
+    assert found.left_out == ()
     assert found.importance is None
     assert found.image_examples is not None
     wrong = [e for e in found.image_examples.examples if e.by_variant["int8"].answered != e.actual]
@@ -198,6 +201,26 @@ def test_a_table_is_attacked_in_its_numbers_and_compared_by_a_column_that_the_mo
     assert parity.low > 0.2, "what follows from income follows for women"
 
 
+def test_where_the_time_is_over_at_once_quality_slices_and_fairness_are_there_all_the_same(
+    loans: Trained, digits: Trained, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    table = loans.analyse(tmp_path / "table", sensitive=["sex"], analysis={"rows": 400, "max_time": "1ms"})
+    assert set(table.clean) == {"int8", "fp32"}
+    assert table.slices.tested > 0
+    assert [entry.column for entry in table.fairness] == ["sex"]
+    assert (table.robustness, table.importance) == ((), None)
+    assert table.adversarial is not None
+    assert table.adversarial.attacks == ()
+    assert [cut.part for cut in table.left_out] == ["robustness", "importance", "adversarial"]
+    assert not any(cut.done for cut in table.left_out)
+    assert table.notes[-1].startswith("evaluate.analysis.max_time, 0.001 s, was over after 0 of 9 changes of the rows,")
+    assert table.notes[-1] in capfd.readouterr().err
+
+    pictures = digits.analyse(tmp_path / "pictures", analysis={"max_time": "1ms"})
+    assert [cut.part for cut in pictures.left_out] == ["robustness", "image_examples", "adversarial"]
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == [ANALYSIS_NAME]
+
+
 def test_attacks_stay_in_range_and_touch_neither_categories_nor_missing_values(loans: Trained) -> None:
     import pyarrow as pa
 
@@ -220,7 +243,7 @@ def test_attacks_stay_in_range_and_touch_neither_categories_nor_missing_values(l
         sample.targets,
     )
     space = NumberSpace(changed, reference)
-    attacker = Attacker(load(loans.model)[1], space, get_task(loans.task), changed)
+    attacker = Attacker(load(loans.model)[1], space, get_task(loans.task), changed, TimeLimit(math.inf))
     scale = reference["income"].to_numpy().std()
     for method in ("fgsm", "pgd", "random"):
         inputs = space.to_inputs(attacker.changed(method, 0.25))
@@ -246,7 +269,7 @@ def test_gradient_sign_steps_are_those_of_captum(digits: Trained) -> None:
     sample = read_sample(Bundle.open(digits.dataset), "validation", 64)
     network, task = load(digits.model)[1], get_task(digits.task)
     space = PixelSpace(sample)
-    found = Attacker(network, space, task, sample).changed("fgsm", 12.0)
+    found = Attacker(network, space, task, sample, TimeLimit(math.inf)).changed("fgsm", 12.0)
     theirs = FGSM(
         lambda points: network(space.network_inputs(points)),
         loss_func=lambda outputs, targets: task.loss(outputs, targets, None),

@@ -21,4 +21,5 @@ def test_the_recipe_of_the_how_to_resolves(tmp_path: Path) -> None:
     recipe = resolve(check_recipe(yaml.safe_load(found[1]), PAGE.name), tmp_path).recipe
     assert recipe.evaluate.sensitive == ("sex", "age")
     assert f"`evaluate.analysis.rows` ({recipe.evaluate.analysis.rows:,})" in text
+    assert f"`evaluate.analysis.max_time` ({recipe.evaluate.analysis.max_time / 60:g} minutes)" in text
     assert f"`evaluate.analysis.attack_rows` ({recipe.evaluate.analysis.attack_rows})" in text
