@@ -157,14 +157,14 @@ def evaluate(resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference,
     )
 
     def make(output: Path) -> None:
-        evaluation = compare(
+        compare(
             [workspace.fetch(reference) for reference in measured],
+            output,
             uncompressed=listed.uncompressed,
             config=recipe.evaluate,
             task=recipe.task,
             baselines=workspace.fetch(baselines),
         )
-        evaluation.write(output / EVALUATION_NAME)
 
     return _publish("evaluate", key, workspace, make, summarize_evaluation)
 
@@ -230,11 +230,14 @@ def select(
     Both are also looked at closely, on validation; where nothing is inside the budget, the uncompressed one alone.
     """
     from windlass.evaluation.report import write_report
+    from windlass.evaluation.resamples import at_confidence
     from windlass.evaluation.selection import select_candidate
     from windlass.training.documents import TRAINING_NAME, TrainingSummary
 
     recipe = resolved.recipe
-    measured = Evaluation.read(workspace.fetch(evaluation) / EVALUATION_NAME)
+    evaluated = workspace.fetch(evaluation)
+    measured = Evaluation.read(evaluated / EVALUATION_NAME)
+    judged = at_confidence(measured, evaluated, recipe.budget.confidence, get_task(recipe.task))
     listed = Candidates.read(workspace.fetch(candidates) / CANDIDATES_NAME)
     decided_by = {
         "dataset": dataset.digest,
@@ -243,7 +246,7 @@ def select(
         "budget": recipe.budget.model_dump(mode="json"),
         "evaluate": recipe.evaluate.measuring(),
     }
-    decided = select_candidate(measured, recipe.budget, task=recipe.task)
+    decided = select_candidate(judged, recipe.budget, task=recipe.task)
     lineage = {"dataset": dataset, "model": model, "candidates": candidates, "evaluation": evaluation}
     if recipe.evaluate.analysis.rows:
         lineage["analysis"] = _analyse(resolved, workspace, dataset, model, listed, decided.winner)
@@ -260,6 +263,7 @@ def select(
             recipe=recipe.model_dump(mode="json", by_alias=True, exclude={"registration"}),
             verdict=verdict,
             evaluation=measured,
+            judged=judged,
             bundle=workspace.fetch(dataset),
             candidates=listed,
             training=TrainingSummary.read(workspace.fetch(model) / TRAINING_NAME),
