@@ -1,13 +1,19 @@
-"""What `auto` finds, against torch: `python tests/performance/bench_compression.py [RECIPE…]`.
+"""Whole runs: `python tests/performance/bench_compression.py [RECIPE…]`, or `--only listed` or `auto` for a part of it.
 
-Runs each recipe in an empty root (default: MNIST and California housing where WINDLASS_DATA names them, and digits) and
-compares the chosen version with the trained network in torch, eager and fp32: bytes of the loaded file against
-those of the weights, and the time of one call at batch 1 on one thread, rounds alternated. `busy` is the share of the
-run's wall time in which something was trained or measured. Writes `bench-results/compression.json`.
+`auto`: runs each recipe in an empty root (default: MNIST and California housing where WINDLASS_DATA names them, and
+digits) and compares the chosen version with the trained network in torch, eager and fp32: bytes of the loaded file
+against those of the weights, and the time of one call at batch 1 on one thread, rounds alternated.
+
+`listed`: runs MNIST with four listed candidates and with twelve, and compares the most memory that all processes of a
+run had at once: summed PSS, sampled. Linux only.
+
+`busy` is the share of a run's wall time in which something was trained, from its first step on, or measured. Writes
+`bench-results/compression.json`.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
@@ -15,9 +21,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import psutil
+from bench_whole_way import summed_pss
 
 from windlass.compression.documents import CANDIDATES_NAME, Candidates
 from windlass.data.bundle import Bundle
@@ -33,29 +44,73 @@ TARGETS = {
     "mnist": {"smaller": 10.0, "faster": 4.0, "run_s": 360.0},
     "digits": {"smaller": 6.0},
     "california-housing": {"smaller": 6.0},
+    "listed": {"busy": 0.85, "peak_ratio": 1.1},
 }
+LISTED = (
+    *("int8", "int8-percentile", "int8-entropy", "int8-mixed", "int8-dynamic", "fp16"),
+    *("pruned-50+int8", "pruned-65+int8", "pruned-80+int8", "pruned-80+qat+int8"),
+    *("distilled-50+int8", "distilled-25+int8"),
+)
+_FEWER = LISTED[::3]
+"""Of each kind one: numbers alone, searched numbers, a pruned network and one trained with rounded numbers."""
 _ROUNDS, _CALLS = 20, 200
-_BUSY = ("train", "measuring ", "analysing ")
+_MEASURING = ("measuring ", "analysing ")
+_SAMPLE_INTERVAL_S = 1.0
 
 
-def run(recipe: Path, root: Path) -> tuple[dict[str, Any], float, float]:
-    """A recipe's result, the seconds of the whole command, and those in which it trained or measured."""
-    command = [sys.executable, "-m", "windlass_cli", "run", str(recipe), "--root", str(root), "--json"]
-    started_s = time.perf_counter()
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    run_s = time.perf_counter() - started_s
-    if done.returncode not in (0, 4):
-        raise SystemExit(f"windlass run {recipe} ended with {done.returncode}:\n{done.stderr[-2000:]}")
-    events = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+@dataclass(frozen=True)
+class Run:
+    """One `windlass run` from nothing."""
+
+    result: Mapping[str, Any]
+    seconds: float
+    """Of the whole command."""
+    busy_s: float
+    peak_bytes: int
+    """Summed PSS; 0 where it was not sampled."""
+
+    @property
+    def busy(self) -> float:
+        return self.busy_s / self.seconds
+
+    @property
+    def candidates(self) -> int:
+        return len(self.result["candidates"])
+
+
+def run(recipe: Path, root: Path, *, settings: Sequence[str] = (), sampled: bool = False) -> Run:
+    """Run a recipe in an empty root."""
+    overrides = [argument for setting in settings for argument in ("--set", setting)]
+    command = [sys.executable, "-m", "windlass_cli", "run", str(recipe), "--root", str(root), "--json", *overrides]
+    started_s, peak_bytes = time.perf_counter(), 0
+    with tempfile.TemporaryFile() as events, tempfile.TemporaryFile() as result:
+        process = subprocess.Popen(command, stdout=result, stderr=events)
+        while sampled and process.poll() is None:
+            with suppress(psutil.NoSuchProcess):
+                peak_bytes = max(peak_bytes, summed_pss(psutil.Process(process.pid)))
+            time.sleep(_SAMPLE_INTERVAL_S)
+        process.wait()
+        seconds = time.perf_counter() - started_s
+        events.seek(0)
+        result.seek(0)
+        told, printed = events.read().decode(), result.read()
+    if process.returncode not in (0, 4):
+        raise SystemExit(f"windlass run {recipe} ended with {process.returncode}:\n{told[-2000:]}")
+    reported = [json.loads(line) for line in told.splitlines() if line.startswith("{")]
+    return Run(json.loads(printed), seconds, busy_seconds(reported), peak_bytes)
+
+
+def busy_seconds(events: Iterable[Mapping[str, Any]]) -> float:
+    """Seconds of trainings, from the first step on, and of measurements."""
     began: dict[str, float] = {}
     busy_s = 0.0
     for event in events:
-        if event.get("name", "").startswith(_BUSY):
-            if event["kind"] == "started":
-                began[event["name"]] = event["time"]
-            elif event["kind"] == "finished":
-                busy_s += event["time"] - began.pop(event["name"])
-    return json.loads(done.stdout), run_s, busy_s
+        kind, name = event["kind"], event.get("name", "")
+        if (kind == "progress" and name == "train") or (kind == "started" and name.startswith(_MEASURING)):
+            began.setdefault(name, event["time"])
+        elif kind == "finished" and name in began:
+            busy_s += event["time"] - began.pop(name)
+    return busy_s
 
 
 def median_us(calls: dict[str, Callable[[], object]]) -> dict[str, float]:
@@ -101,21 +156,51 @@ def compare(result: dict[str, Any], workspace: Workspace) -> dict[str, float]:
     }
 
 
-def main(recipes: list[Path]) -> None:
+def compare_auto(recipes: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """What `auto` finds for each recipe, against torch."""
     found: dict[str, dict[str, Any]] = {}
     print(f"{'recipe':20}{'chosen':24}{'smaller':>9}{'faster':>8}{'made':>6}{'run':>8}{'busy':>6}")
     for recipe in recipes:
         with tempfile.TemporaryDirectory() as root:
-            result, run_s, busy_s = run(recipe, Path(root))
-            figures = compare(result, Workspace(root))
-        made = len(result["candidates"])
+            done = run(recipe, Path(root))
+            figures = compare(done.result, Workspace(root))
+        winner = done.result["winner"]
         found[recipe.stem] = {
-            **figures, "winner": result["winner"], "candidates": made, "run_s": run_s, "busy": busy_s / run_s
+            **figures, "winner": winner, "candidates": done.candidates, "run_s": done.seconds, "busy": done.busy
         }  # fmt: skip
         print(
-            f"{recipe.stem:20}{result['winner']:24}{figures['smaller']:8.1f}x{figures['faster']:7.1f}x{made:6}"
-            f"{run_s:6.0f} s{busy_s / run_s:6.0%}"
+            f"{recipe.stem:20}{winner:24}{figures['smaller']:8.1f}x{figures['faster']:7.1f}x{done.candidates:6}"
+            f"{done.seconds:6.0f} s{done.busy:6.0%}"
         )
+    return found
+
+
+def compare_listed(recipe: Path) -> dict[str, Any]:
+    """A run of few listed candidates beside one of many; the uncompressed one comes with both."""
+    found: dict[str, Any] = {}
+    print(f"{'listed':>8}{'run':>8}{'busy':>6}{'peak':>10}")
+    for names in (_FEWER, LISTED):
+        with tempfile.TemporaryDirectory() as root:
+            done = run(recipe, Path(root), settings=[f"compress.candidates=[{', '.join(names)}]"], sampled=True)
+        found[str(len(names))] = {"run_s": done.seconds, "busy": done.busy, "peak_bytes": done.peak_bytes}
+        print(f"{len(names):8}{done.seconds:6.0f} s{done.busy:6.0%}{done.peak_bytes / 1e6:7.0f} MB")
+    few, many = found[str(len(_FEWER))], found[str(len(LISTED))]
+    found |= {"busy": many["busy"], "peak_ratio": many["peak_bytes"] / few["peak_bytes"]}
+    print(f"peak of {len(LISTED)} over that of {len(_FEWER)}: {found['peak_ratio']:.2f}")
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("recipes", nargs="*", type=Path)
+    parser.add_argument("--only", choices=("auto", "listed"))
+    asked = parser.parse_args()
+    names = ["mnist", "california-housing"] if "WINDLASS_DATA" in os.environ else []
+    found: dict[str, Any] = {}
+    if asked.only != "listed":
+        found |= compare_auto(asked.recipes or [RECIPES / f"{name}.yaml" for name in [*names, "digits"]])
+    if asked.only != "auto" and "mnist" in names:
+        found["listed"] = compare_listed(RECIPES / "mnist.yaml")
     folder = Path("bench-results")
     folder.mkdir(exist_ok=True)
     text = json.dumps({"found": found, "targets": TARGETS}, indent=2)
@@ -123,5 +208,4 @@ def main(recipes: list[Path]) -> None:
 
 
 if __name__ == "__main__":
-    names = ["mnist", "california-housing"] if "WINDLASS_DATA" in os.environ else []
-    main([Path(name) for name in sys.argv[1:]] or [RECIPES / f"{name}.yaml" for name in [*names, "digits"]])
+    main()

@@ -132,6 +132,7 @@ def _write(
         },
         verdict=verdict,
         evaluation=evaluation,
+        judged=evaluation,
         bundle=bundle,
         candidates=candidates(),
         training=training(metric),

@@ -61,6 +61,7 @@ def make_candidates(tree: Tree, config: CompressConfig, device: Device = "cpu") 
         TrainingInterruptedError and the other errors of `windlass.training.place`.
     """
     climb = _Climb(tree, config, LADDERS[device])
+    tree.expect(planned_candidates(config, device))
     climb.make(Chain())
     if config.candidates == "auto":
         climb.ladder()

@@ -79,7 +79,7 @@ def main_metric(variant: Path, bundle: Bundle, task: Task, *, threads: int) -> f
     for batch in spaced_rows(bundle, "validation", _JUDGED_ROWS):
         answers.append(next(iter(engine.predict(serving_inputs(bundle.description, batch)).values())))
         wanted.append(targets(bundle.description, batch))
-    return task.quality(np.concatenate(answers), np.concatenate(wanted))[task.metric]
+    return task.epoch_quality(np.concatenate(answers), np.concatenate(wanted))[task.metric]
 
 
 def _write_golden(variant: Variant, output: Path, bundle: Bundle, uncompressed: Path, tolerance: float) -> None:

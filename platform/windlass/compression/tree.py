@@ -7,6 +7,7 @@ of candidates, or another recipe on the same data, makes only what is new.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +75,13 @@ class Tree:
         self._variants: dict[str, Reference] = {}
         self._metrics: dict[str, float | None] = {}
 
+    def expect(self, chains: Iterable[Chain]) -> None:
+        """While the uncompressed variant is still to be made, get ready to train what these candidates need."""
+        methods = [method for chain in chains for method in chain.network]
+        trained = any(method.learning(self.config, self.trunk.train) for method in methods)
+        if trained and self.workspace.find("variants", self._variant_key(Chain(), self.trunk.model)) is None:
+            self._place.expect(self.trunk.train)
+
     def spec(self, network: Reference) -> ModelSpec:
         """How a published network is built."""
         return ModelSpec.read(self.workspace.fetch(network) / MODEL_NAME)
@@ -131,13 +139,6 @@ class Tree:
 
     def _make_variant(self, chain: Chain) -> Reference:
         model = self.network(chain.network)
-        key = self._key(
-            "compress",
-            model=model.digest,
-            dataset=self.trunk.dataset.digest,
-            candidate=chain.name,
-            graph=chain.graph.reads(self.config) if chain.graph else None,
-        )
 
         def make(output: Path) -> None:
             with track(f"making {chain.name}", total=2, unit="stages") as bar:
@@ -155,7 +156,16 @@ class Tree:
                 )
                 bar.advance()
 
-        return self.workspace.once("variants", key, make)[0]
+        return self.workspace.once("variants", self._variant_key(chain, model), make)[0]
+
+    def _variant_key(self, chain: Chain, model: Reference) -> str:
+        return self._key(
+            "compress",
+            model=model.digest,
+            dataset=self.trunk.dataset.digest,
+            candidate=chain.name,
+            graph=chain.graph.reads(self.config) if chain.graph else None,
+        )
 
     def notes(self, chain: Chain) -> dict[str, float]:
         """What the methods of a candidate found out while they made it."""

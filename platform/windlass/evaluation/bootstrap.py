@@ -66,13 +66,17 @@ class Bootstrap:
         return sums_R
 
     def interval(self, point: float, sample_R: Array) -> Interval:
-        """The percentile interval; resamples on which the metric is undefined are left out."""
-        defined_R = sample_R[np.isfinite(sample_R)]
-        if not len(defined_R):
-            return Interval(point=point, low=point, high=point)
-        tail = (1 - self.confidence) / 2
-        low, high = np.quantile(defined_R, [tail, 1 - tail])
-        return Interval(point=point, low=float(low), high=float(high))
+        return percentile_interval(point, sample_R, self.confidence)
+
+
+def percentile_interval(point: float, sample_R: Array, confidence: float) -> Interval:
+    """Resamples on which the metric is undefined are left out."""
+    defined_R = sample_R[np.isfinite(sample_R)]
+    if not len(defined_R):
+        return Interval(point=point, low=point, high=point)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(defined_R, [tail, 1 - tail])
+    return Interval(point=point, low=float(low), high=float(high))
 
 
 def resampled_quality(

@@ -9,13 +9,22 @@ from windlass.evaluation.baselines import read_baselines
 from windlass.evaluation.bootstrap import Bootstrap
 from windlass.evaluation.config import EvaluateConfig
 from windlass.evaluation.cost import priced
-from windlass.evaluation.documents import MEASUREMENT_NAME, Baseline, Comparison, Evaluation, Measurement
+from windlass.evaluation.documents import (
+    EVALUATION_NAME,
+    MEASUREMENT_NAME,
+    Baseline,
+    Comparison,
+    Evaluation,
+    Measurement,
+)
 from windlass.evaluation.quality import Scored, agreement, flips, read_predictions
+from windlass.evaluation.resamples import write_resamples
 from windlass.tasks import get_task
 
 
 def compare(
     directories: Sequence[Path],
+    output: Path,
     *,
     uncompressed: str,
     config: EvaluateConfig,
@@ -26,17 +35,19 @@ def compare(
 
     Args:
         directories: what `measure` wrote, all of the same split, `uncompressed` among them.
+        output: gets evaluation.json and resamples.npz.
         baselines: what `measure_baselines` wrote, of the same split; None to do without.
     """
     measured = {Measurement.read(directory / MEASUREMENT_NAME).candidate: directory for directory in directories}
     base, targets = read_predictions(measured[uncompressed])
     bootstrap, kind = Bootstrap(len(targets), config), get_task(task)
     scored_base = Scored(kind, base, targets, bootstrap)
-    comparisons = []
+    comparisons, samples = [], {uncompressed: scored_base.samples}
     for name, directory in measured.items():
         if name != uncompressed:
             answers, _ = read_predictions(directory)
             scored = Scored(kind, answers, targets, bootstrap)
+            samples[name] = scored.samples
             comparisons.append(
                 Comparison(
                     candidate=name,
@@ -57,7 +68,7 @@ def compare(
                 margin=scored_base.better_than(scored),
             )
         )
-    return Evaluation(
+    evaluation = Evaluation(
         uncompressed=uncompressed,
         measurements=tuple(
             priced(Measurement.read(directory / MEASUREMENT_NAME), config) for directory in measured.values()
@@ -67,3 +78,6 @@ def compare(
         baselines=tuple(trivial),
         beats_baselines=all(baseline.margin.low > 0 for baseline in trivial) if trivial else None,
     )
+    evaluation.write(output / EVALUATION_NAME)
+    write_resamples(output, samples)
+    return evaluation

@@ -13,6 +13,7 @@ from windlass.variants.engines import Device
 EVALUATION_NAME = "evaluation.json"
 MEASUREMENT_NAME = "measurement.json"
 PREDICTIONS_NAME = "predictions.npz"
+RESAMPLES_NAME = "resamples.npz"
 VERDICT_NAME = "verdict.json"
 REPORT_JSON_NAME = "report.json"
 REPORT_HTML_NAME = "report.html"

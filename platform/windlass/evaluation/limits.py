@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Literal
 
 from windlass.evaluation.config import BudgetConfig
@@ -78,17 +77,22 @@ class Limit:
     lower: bool = False
     percent_of: float | None = None
 
-    def miss(self, figures: Figures, widening: float) -> Miss | None:
-        """How a candidate misses this limit; None if it keeps it.
+    def figure(self, figures: Figures, *, at_bound: bool) -> float:
+        """What is compared.
 
         Args:
-            widening: from a point to the bound of its interval that counts: 0 for the point itself, 1 for the bound of
-                the interval as it was measured.
+            at_bound: whether of an interval its worse bound counts, not its point.
         """
         figure = self.of(figures)
-        if isinstance(figure, Interval):
-            bound = figure.low if self.lower else figure.high
-            figure = figure.point + widening * (bound - figure.point)
+        if not isinstance(figure, Interval):
+            return figure
+        if not at_bound:
+            return figure.point
+        return figure.low if self.lower else figure.high
+
+    def miss(self, figures: Figures, *, at_bound: bool) -> Miss | None:
+        """How a candidate misses this limit; None if it keeps it."""
+        figure = self.figure(figures, at_bound=at_bound)
         miss = Miss(limit=self.key, allowed=self.allowed, measured=figure)
         return miss if self.excess(miss) > _ROUNDING * max(1.0, abs(self.allowed)) else None
 
@@ -164,22 +168,9 @@ def _metric(name: str) -> Callable[[Figures], Interval]:
     return lambda figures: figures.metric(name)
 
 
-def widening_for(wanted: float | None, measured: float) -> float:
-    """What to multiply an interval's half with to get from one confidence to another, as if it were a normal's.
-
-    Args:
-        wanted: `budget.confidence`; None for the point.
-        measured: the confidence of the intervals.
-    """
-    if wanted is None or wanted == measured:
-        return 0.0 if wanted is None else 1.0
-    normal = NormalDist()
-    return normal.inv_cdf((1 + wanted) / 2) / normal.inv_cdf((1 + measured) / 2)
-
-
-def misses_of(figures: Figures, limits: Sequence[Limit], widening: float) -> tuple[Miss, ...]:
+def misses_of(figures: Figures, limits: Sequence[Limit], *, at_bound: bool) -> tuple[Miss, ...]:
     """Every limit that a candidate does not keep."""
-    found = (limit.miss(figures, widening) for limit in limits)
+    found = (limit.miss(figures, at_bound=at_bound) for limit in limits)
     return tuple(miss for miss in found if miss is not None)
 
 

@@ -20,7 +20,7 @@ from windlass.evaluation.documents import (
     TestResult,
     Verdict,
 )
-from windlass.evaluation.limits import NO_DROP, Figures, Limit, Unit, limits_of, misses_of, shown, widening_for
+from windlass.evaluation.limits import NO_DROP, Figures, Limit, Unit, limits_of, misses_of, shown
 from windlass.evaluation.quality import Scored, read_predictions
 from windlass.tasks import get_task
 
@@ -63,12 +63,16 @@ _GOALS: Mapping[Objective, _Goal] = {
 def select_candidate(evaluation: Evaluation, budget: BudgetConfig, *, task: str) -> Verdict:
     """Choose by the figures on validation. Test is not read here.
 
+    Args:
+        evaluation: with intervals of `budget.confidence`, if it is set: see `windlass.evaluation.resamples`.
+
     Returns:
         A verdict without test results: exit code 0 and a winner, or exit code 3 and none.
 
     Raises:
         UndefinedMetricError: the budget limits a metric that has no value on validation.
     """
+    assert budget.confidence in (None, evaluation.confidence)
     drops = {comparison.candidate: comparison.drop for comparison in evaluation.comparisons}
     candidates = {
         measurement.candidate: Figures(measurement, budget.batch_size, drops.get(measurement.candidate, NO_DROP))
@@ -76,8 +80,8 @@ def select_candidate(evaluation: Evaluation, budget: BudgetConfig, *, task: str)
     }
     uncompressed = candidates[evaluation.uncompressed].measurement
     limits = limits_of(budget, uncompressed.quality[uncompressed.metric].point)
-    widening = widening_for(budget.confidence, evaluation.confidence)
-    misses = {name: misses_of(figures, limits, widening) for name, figures in candidates.items()}
+    at_bound = budget.confidence is not None
+    misses = {name: misses_of(figures, limits, at_bound=at_bound) for name, figures in candidates.items()}
     fitting = {name: figures for name, figures in candidates.items() if not misses[name]}
     by_key = {limit.key: limit for limit in limits}
     notes = (*_doubts_about_training(evaluation), *_left_unmeasured(uncompressed))
@@ -169,7 +173,7 @@ def _misses_on_test(figures: Figures, limits: Sequence[Limit]) -> tuple[list[str
     surely, perhaps = [], []
     for limit in limits:
         interval = limit.of(figures) if limit.unit == "quality" else None
-        if not isinstance(interval, Interval) or limit.miss(figures, widening=0) is None:
+        if not isinstance(interval, Interval) or limit.miss(figures, at_bound=False) is None:
             continue
         side = "below" if limit.lower else "above"
         found = f"its {limit.label} is {interval.point:.4f} ({interval.low:.4f} to {interval.high:.4f})"

@@ -80,6 +80,20 @@ def train(
             _Launch(request, threads, on_metrics).run(kept)
 
 
+def start_ahead(torchrun: Torchrun, config: TrainConfig, threads: int) -> None:
+    """Start the torchrun of trainings like this one, which takes seconds of imports."""
+    torchrun.start(_arguments(config), _environment(config, threads))
+
+
+def _arguments(config: TrainConfig) -> list[str]:
+    return [*_ALONE, "--nproc-per-node", str(config.num_workers)]
+
+
+def _environment(config: TrainConfig, threads: int) -> dict[str, str]:
+    interface = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
+    return {"OMP_NUM_THREADS": str(max(1, threads // config.num_workers)), **interface}
+
+
 def put_module(module_path: Path | None, control: Path) -> None:
     """Lay the user's module where the workers look for it."""
     if module_path is not None:
@@ -108,11 +122,13 @@ class _Launch:
 
     def run(self, torchrun: Torchrun) -> None:
         """Start, and start again from the newest checkpoint when a worker was killed."""
-        num_workers = self.request.config.num_workers
-        arguments = [*_ALONE, "--nproc-per-node", str(num_workers)]
+        config = self.request.config
         for restarts in range(MOST_RESTARTS + 1):
             ending = torchrun.run(
-                self.request, arguments=arguments, environment=self._environment(), each_moment=self._tell_metrics
+                self.request,
+                arguments=_arguments(config),
+                environment=_environment(config, self.threads),
+                each_moment=self._tell_metrics,
             )
             if ending.finished:
                 return
@@ -125,11 +141,6 @@ class _Launch:
                 raise WorkerKilledError(rank, name, restarts)
             what = f"worker {rank} {f'was killed by {name}' if name else 'lost the others'}"
             progress.message(f"{what}; continuing from the newest checkpoint")
-
-    def _environment(self) -> dict[str, str]:
-        threads = max(1, self.threads // self.request.config.num_workers)
-        interface = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
-        return {"OMP_NUM_THREADS": str(threads), **interface}
 
     def _tell_metrics(self) -> None:
         if self.on_metrics is None:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from windlass.cluster.settings import ClusterSettings
 from windlass.storage import Reference, Workspace
+from windlass.training.config import TrainConfig
 from windlass.training.documents import Training
-from windlass.training.launcher import find_module, train
+from windlass.training.launcher import find_module, start_ahead, train
 from windlass.training.torchrun import Torchrun
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ Watch = Callable[[Path], AbstractContextManager[object]]
 
 class Place(Protocol):
     """Trains and publishes once."""
+
+    def expect(self, config: TrainConfig) -> None:
+        """Something will be trained like this soon: get ready in the background what takes time."""
 
     def train(self, training: Training, workspace: Workspace, watch: Watch) -> tuple[Reference, bool]:
         """Train from the newest checkpoint on, unless the model is published already.
@@ -54,6 +58,9 @@ class ThisMachine:
     threads: int
     """Divided among the workers."""
     torchrun: Torchrun
+
+    def expect(self, config: TrainConfig) -> None:
+        start_ahead(self.torchrun, config, self.threads)
 
     def train(self, training: Training, workspace: Workspace, watch: Watch) -> tuple[Reference, bool]:
         module, spec, learning = training.module, training.spec, training.learning
@@ -87,6 +94,9 @@ class InCluster:
     pods: TrainingPods
     owner: Owner | None
     launcher: Launcher
+
+    def expect(self, config: TrainConfig) -> None:
+        """Pods hold their share of a cluster from when they are asked for, so none is asked for ahead."""
 
     def train(self, training: Training, workspace: Workspace, watch: Watch) -> tuple[Reference, bool]:
         from windlass.training.cluster import train_on_cluster

@@ -134,7 +134,7 @@ class Torchrun:
         for name in (STATUS_NAME, FAILURES_NAME):
             (control / name).unlink(missing_ok=True)
         ooms_before = _count_ooms()
-        process = self._running([*arguments], {**environment})
+        process = self.start(arguments, environment)
         with _signals_passed_to(process) as asked:
             _hand_over(process, control)
             exit_code = _wait(process, control / FAILURES_NAME, each_moment)
@@ -150,10 +150,10 @@ class Torchrun:
             self._end()
         return ending
 
-    def _running(self, arguments: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
-        if self._process is not None and (
-            self._process.poll() is not None or self._started_as != (arguments, environment)
-        ):
+    def start(self, arguments: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        """Start torchrun unless it runs like this already; ahead of a training, it has imported torch by then."""
+        wanted = [*arguments], {**environment}
+        if self._process is not None and (self._process.poll() is not None or self._started_as != wanted):
             self._end()
         if self._process is None:
             # In a session of its own: Ctrl-C reaches this process only, which passes it on once.
@@ -163,7 +163,7 @@ class Torchrun:
                 env={**os.environ, "LOGLEVEL": "CRITICAL", **environment},
                 start_new_session=True,
             )
-            self._started_as = arguments, environment
+            self._started_as = wanted
         return self._process
 
     def _end(self) -> None:

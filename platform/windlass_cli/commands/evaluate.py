@@ -171,11 +171,13 @@ def _write_report(output: Path, version: _Version, data: str, measurement: Measu
         test_drop=None,
         test_reads=0,
     )
+    evaluation = Evaluation(uncompressed=name, measurements=(measurement,), comparisons=())
     write_report(
         output,
         recipe={"name": version.name, "task": version.variant.task, "data": {"source": data}},
         verdict=verdict,
-        evaluation=Evaluation(uncompressed=name, measurements=(measurement,), comparisons=()),
+        evaluation=evaluation,
+        judged=evaluation,
         bundle=bundle,
         candidates=Candidates(uncompressed=name, candidates=()),
         training=None,

@@ -27,6 +27,9 @@ class Losses:
     impossible: tuple[str, ...] = ()
     task = get_task("image-classification")
 
+    def expect(self, chains: list[Chain]) -> None:
+        """Nothing is trained."""
+
     def variant(self, chain: Chain) -> Reference:
         for method in chain.methods:
             if method.name in self.impossible:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import psutil
 import pytest
 
 from windlass import models
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def tree(images_bundle: Path, make_model: Callable[..., Path], tmp_path: Path) -> Iterator[Tree]:
+def make_tree(images_bundle: Path, make_model: Callable[..., Path], tmp_path: Path) -> Iterator[Callable[[], Tree]]:
     """Over a CNN that was never trained, three epochs of fine-tuning."""
     model = make_model("image-classification", images_bundle, "cnn")
     workspace = Workspace(tmp_path / "root")
@@ -36,14 +37,17 @@ def tree(images_bundle: Path, make_model: Callable[..., Path], tmp_path: Path) -
         task="image-classification",
     )
     with Torchrun() as torchrun:
-        yield Tree(
-            trunk,
-            CompressConfig(),
-            workspace=workspace,
-            place=ThisMachine(1, torchrun),
-            key=step_key,
-            threads=1,
-        )
+        place = ThisMachine(1, torchrun)
+        yield lambda: Tree(trunk, CompressConfig(), workspace=workspace, place=place, key=step_key, threads=1)
+
+
+@pytest.fixture
+def tree(make_tree: Callable[[], Tree]) -> Tree:
+    return make_tree()
+
+
+def torchruns() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if "windlass.training.agent" in child.cmdline()]
 
 
 def served(tree: Tree, name: str) -> onnx.ModelProto:
@@ -74,3 +78,20 @@ def test_a_pruned_network_trained_for_int8_is_served_in_int8_alone_and_its_paren
     assert aware_spec == spec
     assert set(after.state_dict()) == set(before.state_dict())
     assert (tree.drop(parse_chain("pruned-50+qat+int8")) or 0) < 0, "three epochs of training beat none"
+
+
+def test_torchrun_starts_ahead_where_something_is_trained_and_only_while_the_uncompressed_variant_is_to_be_made(
+    make_tree: Callable[[], Tree],
+) -> None:
+    tree, chains = make_tree(), [parse_chain(name) for name in ("fp32", "int8", "pruned-50+int8")]
+    tree.expect(chains[:2])
+    assert not torchruns()
+    tree.expect(chains)
+    (ahead,) = torchruns()
+    for chain in chains:
+        tree.variant(chain)
+    assert torchruns() == [ahead], "it trained"
+    ahead.kill()
+    ahead.wait()
+    make_tree().expect(chains)
+    assert not torchruns()

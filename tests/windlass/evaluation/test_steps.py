@@ -71,6 +71,8 @@ def test_changed_budgets_and_prices_measure_nothing_again_and_are_applied_at_onc
             assert spent.energy is not None
             assert spent.energy.method == "rapl" or spent.energy.joules == pytest.approx(20 * spent.cpu_s)
 
+    surer = family.select(dearer, budget={"max_quality_drop": 1.0, "confidence": 0.8})
+    assert surer.summary == first.summary
     impossible = family.select(dearer, budget={"max_size": "1B"})
     assert impossible.summary == {"winner": "none", "exit code": 3}
     assert family.measurements() == measured

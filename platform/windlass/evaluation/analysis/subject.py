@@ -98,7 +98,7 @@ class Subject:
 
     def point(self, answers: Array) -> float:
         """The main metric of some answers to the sample."""
-        return self.task.quality(answers, self.sample.targets)[self.task.metric]
+        return self.task.epoch_quality(answers, self.sample.targets)[self.task.metric]
 
     def drop(self, name: str, point: float) -> float:
         """How much worse than the variant's answers to the sample as it is; positive is worse."""

@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from windlass.evaluation.config import BudgetConfig
-from windlass.evaluation.documents import Interval
-from windlass.evaluation.limits import NO_DROP, Figures, Limit, Unit, limits_of, widening_for
+from windlass.evaluation.limits import NO_DROP, Figures, Limit, Unit, limits_of
 from windlass.evaluation.report.facts import Facts
 from windlass.evaluation.report.text import figure, joules, metric_name, milliseconds
 from windlass.schema import format_size
@@ -52,26 +51,25 @@ def quality_floor(facts: Facts) -> float | None:
 
 def asked(facts: Facts, candidate: str) -> list[Asked]:
     """Every limit against the figures of one candidate."""
-    budget, comparison = _budget(facts), facts.comparison(candidate)
-    found = Figures(facts.measurement(candidate), budget.batch_size, comparison.drop if comparison else NO_DROP)
-    widening = widening_for(budget.confidence, facts.evaluation.confidence)
-    return [_row(facts, limit, found, widening) for limit in limits(facts)]
+    budget, judged = _budget(facts), facts.judged
+    measurement = next(each for each in judged.measurements if each.candidate == candidate)
+    drop = next((each.drop for each in judged.comparisons if each.candidate == candidate), NO_DROP)
+    found = Figures(measurement, budget.batch_size, drop)
+    return [_row(facts, limit, found, at_bound=budget.confidence is not None) for limit in limits(facts)]
 
 
 def _budget(facts: Facts) -> BudgetConfig:
     return BudgetConfig.model_validate(facts.recipe.get("budget", {}))
 
 
-def _row(facts: Facts, limit: Limit, found: Figures, widening: float) -> Asked:
-    value = limit.of(found)
-    if isinstance(value, Interval):
-        value = value.point + widening * ((value.low if limit.lower else value.high) - value.point)
+def _row(facts: Facts, limit: Limit, found: Figures, *, at_bound: bool) -> Asked:
+    value = limit.figure(found, at_bound=at_bound)
     shown = _SHOWN[limit.unit]
     return Asked(
         label=_label(facts, limit),
         allowed=f"{'at least' if limit.lower else 'at most'} {shown(limit.allowed)}",
         measured=shown(value),
-        kept=limit.miss(found, widening) is None,
+        kept=limit.miss(found, at_bound=at_bound) is None,
         used=max(value, 0.0) / limit.allowed if not limit.lower and limit.allowed > 0 else None,
     )
 

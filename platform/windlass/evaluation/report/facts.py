@@ -27,6 +27,7 @@ class Facts:
     recipe: Mapping[str, Any]
     verdict: Verdict
     evaluation: Evaluation
+    judged: Evaluation
     dataset: DatasetDescription
     bundle: Path
     candidates: Candidates

@@ -29,6 +29,7 @@ def write_report(
     recipe: Mapping[str, Any],
     verdict: Verdict,
     evaluation: Evaluation,
+    judged: Evaluation,
     bundle: Path,
     candidates: Candidates,
     training: TrainingSummary | None,
@@ -43,6 +44,7 @@ def write_report(
     Args:
         output: gets `figures/*.svg` and `tables/*.json` too, the latter in the form of MLflow's tables.
         recipe: the resolved recipe as JSON.
+        judged: the evaluation with intervals of the budget's confidence.
         bundle: directory of the dataset; the examples shown are rows of train.
         candidates: how each one was made, what was left out and why.
         history: the lines of the training's history.jsonl.
@@ -56,6 +58,7 @@ def write_report(
         recipe=recipe,
         verdict=verdict,
         evaluation=evaluation,
+        judged=judged,
         dataset=DatasetDescription.read(bundle / DATASET_NAME),
         bundle=bundle,
         candidates=candidates,

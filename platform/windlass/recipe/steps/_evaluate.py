@@ -6,7 +6,6 @@ from pathlib import Path
 
 from windlass.compression.documents import CANDIDATES_NAME, Candidate, Candidates
 from windlass.data.description import SplitName
-from windlass.evaluation.documents import EVALUATION_NAME
 from windlass.recipe.keys import step_key
 from windlass.recipe.resolve import ResolvedRecipe
 from windlass.recipe.runs import StepResult
@@ -36,14 +35,14 @@ def evaluate(resolved: ResolvedRecipe, workspace: Workspace, dataset: Reference,
     )
 
     def make(output: Path) -> None:
-        evaluation = compare(
+        compare(
             [workspace.fetch(reference) for reference in measured],
+            output,
             uncompressed=listed.uncompressed,
             config=recipe.evaluate,
             task=recipe.task,
             baselines=workspace.fetch(baselines),
         )
-        evaluation.write(output / EVALUATION_NAME)
 
     return publish("evaluate", key, workspace, make, summarize_evaluation)
 

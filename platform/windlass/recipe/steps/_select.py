@@ -17,6 +17,7 @@ from windlass.recipe.steps._shared import publish
 from windlass.recipe.summaries import read_lines, summarize_verdict
 from windlass.schema import digest_of
 from windlass.storage import Reference, Workspace
+from windlass.tasks import get_task
 
 
 def select(
@@ -32,11 +33,14 @@ def select(
     Both are also looked at closely, on validation; where nothing is inside the budget, the uncompressed one alone.
     """
     from windlass.evaluation.report import write_report
+    from windlass.evaluation.resamples import at_confidence
     from windlass.evaluation.selection import select_candidate
     from windlass.training.documents import TRAINING_NAME, TrainingSummary
 
     recipe = resolved.recipe
-    measured = Evaluation.read(workspace.fetch(evaluation) / EVALUATION_NAME)
+    evaluated = workspace.fetch(evaluation)
+    measured = Evaluation.read(evaluated / EVALUATION_NAME)
+    judged = at_confidence(measured, evaluated, recipe.budget.confidence, get_task(recipe.task))
     listed = Candidates.read(workspace.fetch(candidates) / CANDIDATES_NAME)
     decided_by = {
         "dataset": dataset.digest,
@@ -45,7 +49,7 @@ def select(
         "budget": recipe.budget.model_dump(mode="json"),
         "evaluate": recipe.evaluate.measuring(),
     }
-    decided = select_candidate(measured, recipe.budget, task=recipe.task)
+    decided = select_candidate(judged, recipe.budget, task=recipe.task)
     lineage = {"dataset": dataset, "model": model, "candidates": candidates, "evaluation": evaluation}
     if recipe.evaluate.analysis.rows:
         lineage["analysis"] = analyse_chosen(resolved, workspace, dataset, model, listed, decided.winner)
@@ -62,6 +66,7 @@ def select(
             recipe=recipe.model_dump(mode="json", by_alias=True, exclude={"registration"}),
             verdict=verdict,
             evaluation=measured,
+            judged=judged,
             bundle=workspace.fetch(dataset),
             candidates=listed,
             training=TrainingSummary.read(workspace.fetch(model) / TRAINING_NAME),
