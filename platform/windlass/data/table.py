@@ -123,8 +123,8 @@ def _engine(
     from windlass.data.spark.place import cluster_engine, local_engine
 
     if cluster is not None:
-        return cluster_engine(cluster, directory, memory_limit_bytes=memory_limit_bytes, tracker=tracker)
-    return local_engine(directory, threads=threads, memory_limit_bytes=memory_limit_bytes, tracker=tracker)
+        return cluster_engine(cluster, directory, memory_limit_bytes=memory_limit_bytes)
+    return local_engine(directory, threads=threads, memory_limit_bytes=memory_limit_bytes)
 
 
 class _Preparation:

@@ -38,7 +38,7 @@ train: {epochs: 2, global_batch_size: 128, num_workers: 2}
 resources: {cluster: {worker: {cpu: 0.1, memory: 1GB}, step: {cpu: 0.1, memory: 2.6GB}}}
 """
 ON_DUCKDB = ("--set", "data.engine=duckdb")
-A_STAGE_RUNS = '"stage": '
+A_STAGE_RUNS = '"name": "prepare: reading rows", "done"'
 """In the events, from the moment at which executors work."""
 LARGE_ROWS = 300_000
 GONE_WITHIN_S = 60
