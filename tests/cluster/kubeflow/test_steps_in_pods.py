@@ -128,7 +128,9 @@ def _artifact(uri: str, definition: Any) -> dict[str, Any]:
 
 def run_step(installation: Installation, pod: dict[str, Any], step: str, artifacts: dict[str, str]) -> None:
     inputs = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"inputs-{step}"}, "data": artifacts}
-    both = json.dumps({"apiVersion": "v1", "kind": "List", "items": [inputs, {"apiVersion": "v1", "kind": "Pod", **pod}]})
+    both = json.dumps(
+        {"apiVersion": "v1", "kind": "List", "items": [inputs, {"apiVersion": "v1", "kind": "Pod", **pod}]}
+    )
     installation.kubectl("create", "-f", "-", text=both)
     name = pod["metadata"]["name"]
     deadline_s = time.monotonic() + ENDS_WITHIN_S
