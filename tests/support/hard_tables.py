@@ -81,6 +81,7 @@ def random_double(draw: random.Random) -> float:
 
 def typed_table(draw: random.Random, count: int) -> pa.Table:
     """What Parquet stores in types of its own, times and days before 1970 among it, and the class y."""
+    first = BASE.replace(tzinfo=None)
     return pa.table(
         {
             "bits": [draw.choice(DOUBLES) if i % 5 == 0 else random_double(draw) for i in range(count)],
@@ -90,7 +91,7 @@ def typed_table(draw: random.Random, count: int) -> pa.Table:
             "flag": [draw.choice([True, False, None]) for _ in range(count)],
             "day": pa.array([date(1890, 1, 1) + timedelta(days=draw.randrange(30)) for _ in range(count)]),
             "at": pa.array(
-                [datetime(1930, 1, 1) + timedelta(microseconds=draw.randrange(3 * 10**15)) for _ in range(count)],
+                [first + draw.randrange(700) * timedelta(days=50, microseconds=123) for _ in range(count)],
                 pa.timestamp("us"),
             ),
             "kind": pa.array([draw.choice([*TEXTS, None]) for _ in range(count)]).dictionary_encode(),
