@@ -22,8 +22,9 @@ from windlass.data.spark.blocks import BLOCK, BUCKET, Unpack, values_in
 from windlass.data.spark.parts import Parts, plan_parts, quotes_of_range, readable
 from windlass.data.spark.session import SessionSettings
 from windlass.data.spark.shards import BucketQuery, ShardWriter, collect_shards
-from windlass.data.spark.staging import REJECTS, RejectsOfPart, StageParts
+from windlass.data.spark.staging import REPORT, ReportOfPart, StageParts
 from windlass.data.tables import RawTable
+from windlass.data.totals import Summed, Totals
 from windlass.errors import WindlassError
 from windlass.progress import Tracker, track
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from pyspark.status import StatusTracker
 
 _POLL_S = 0.5
-_SHOWN_REJECTS = 10
+_SHOWN_REPORT = 10
 _RAISED = re.compile(r"([a-z_]+\.)*[A-Z][A-Za-z]+(Error|Exception): ")
 _Result = TypeVar("_Result")
 
@@ -72,7 +73,7 @@ class _Staged:
             fields = _spark_schema(pa.schema([schema.field(name) for name in columns]))
             rows = self.blocks.select(BLOCK).mapInArrow(Unpack(columns), fields)
         else:
-            rows = self.frame.where(f"{BLOCK} IS NULL AND {REJECTS} IS NULL").select(*keys)
+            rows = self.frame.where(f"{BLOCK} IS NULL AND {REPORT} IS NULL").select(*keys)
         rows.createOrReplaceTempView(self.name)
 
 
@@ -83,7 +84,7 @@ class SparkEngine:
         self._session, self._settings = session, settings
         self._works = 0
         self._sources: dict[str, Parts] = {}
-        self._rejects: list[RejectsOfPart] = []
+        self._reports: list[ReportOfPart] = []
         self._staged: _Staged | None = None
         self._kept: dict[str, str] = {}
 
@@ -108,7 +109,7 @@ class SparkEngine:
                 break
         return found
 
-    def stage(self, name: str, query: str, source: str) -> None:
+    def stage(self, name: str, query: str, source: str, totals: Totals) -> list[tuple[Any, ...]] | None:
         """See `Engine.stage`. The query has to have the column `digest`."""
         from pyspark import StorageLevel
 
@@ -116,6 +117,7 @@ class SparkEngine:
         task = StageParts(
             query,
             source,
+            totals,
             opened.parts,
             self._schema(source, query),
             opened.buckets,
@@ -126,22 +128,27 @@ class SparkEngine:
         numbers = self._session.range(0, count, 1, count)
         frame = numbers.mapInArrow(task, _spark_schema(task.reply)).persist(StorageLevel.DISK_ONLY)
         self._staged = _Staged(name, frame, task)
-        rejects = frame.where(f"{REJECTS} IS NOT NULL").select(REJECTS)
-        self._rejects = [RejectsOfPart.from_json(row[0]) for row in self._watched("reading rows", rejects.collect)]
+        reports = frame.where(f"{REPORT} IS NOT NULL").select(REPORT)
+        self._reports = [ReportOfPart.from_json(row[0]) for row in self._watched("reading rows", reports.collect)]
+        summed = Summed(totals)
+        for report in self._reports:
+            summed.add(report.totals)
+        return summed.rows
 
     def rejects(self, name: str) -> tuple[int, list[Reject]]:
         """See `Engine.rejects`."""
         files = {file.uri: file for part in self._sources[name].parts for file in part.table.files}
         order = {uri: position for position, uri in enumerate(files)}
         found: list[Reject] = []
-        for part in sorted(self._rejects, key=lambda each: (order[each.uri], each.start)):
-            if len(found) >= _SHOWN_REJECTS:
+        with_rejects = [part for part in self._reports if part.count]
+        for part in sorted(with_rejects, key=lambda each: (order[each.uri], each.start)):
+            if len(found) >= _SHOWN_REPORT:
                 break
             before = line_at(files[part.uri], part.start + 1) - 1 if part.start else 0
             for each in part.first:
                 line = None if each.line is None else each.line + before - part.added_lines
                 found.append(Reject(each.file, line, each.column, each.reason))
-        return sum(part.count for part in self._rejects), found[:_SHOWN_REJECTS]
+        return sum(part.count for part in self._reports), found[:_SHOWN_REPORT]
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """See `Engine.rows`."""
