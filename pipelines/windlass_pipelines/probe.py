@@ -14,7 +14,8 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import windlass
@@ -29,7 +30,7 @@ from windlass.cluster.errors import (
 from windlass.cluster.jobs import DistributedJob, Resources
 from windlass.cluster.launcher import Launcher
 from windlass.cluster.placement import ANYWHERE, pod_fields
-from windlass.cluster.settings import SETTINGS_VARIABLE, ClusterSettings
+from windlass.cluster.settings import SETTINGS_VARIABLE, ClusterSettings, SparkSettings
 from windlass.cluster.status import JobReport
 from windlass.errors import WindlassError
 from windlass.storage import BucketNotFoundError, S3Settings, StorageAccessError, StorageUnreachableError, Workspace
@@ -125,8 +126,23 @@ def describe_probe(settings: ClusterSettings) -> DistributedJob:
     )
 
 
+def describe_spark_probe(settings: ClusterSettings, spark: SparkSettings) -> DistributedJob:
+    """A pod as Spark's driver is one; it says which version its image holds and asks nobody."""
+    probe = describe_probe(settings)
+    return dataclasses.replace(
+        probe,
+        name=f"{probe.name}-spark",
+        image=spark.image,
+        command=(*probe.command, "--only-image", spark.image),
+        image_pull_policy=spark.image_pull_policy,
+        service_account=spark.driver_service_account,
+    )
+
+
 def check_from_pod(settings: ClusterSettings, launcher: Launcher, on_state: Callable[[str], object]) -> list[Finding]:
     """Run the probe as a Job of the installation and take it away again, also on Ctrl-C.
+
+    Where the installation has Spark, its image is tried in a pod of its own.
 
     Args:
         launcher: of kind `job`.
@@ -135,24 +151,48 @@ def check_from_pod(settings: ClusterSettings, launcher: Launcher, on_state: Call
     Raises:
         LaunchInterruptedError: SIGINT or SIGTERM came; the Job is deleted.
     """
-    job, output = describe_probe(settings), _Output(on_state)
-    output.job = job.name
+    findings = _look_from(describe_probe(settings), _STEPS_POD, settings, launcher, on_state)
+    if settings.spark is not None:
+        job = describe_spark_probe(settings, settings.spark)
+        findings += _look_from(job, _SPARK_POD, settings, launcher, on_state)
+    return findings
+
+
+@dataclass(frozen=True)
+class _ProbePod:
+    """How a pod of the probe is called, and where its image is set."""
+
+    name: str
+    image_value: str
+
+
+_STEPS_POD = _ProbePod("pod", "pipelines.image")
+_SPARK_POD = _ProbePod("spark pod", "spark.image")
+
+
+def _look_from(
+    job: DistributedJob,
+    pod: _ProbePod,
+    settings: ClusterSettings,
+    launcher: Launcher,
+    on_state: Callable[[str], object],
+) -> list[Finding]:
+    output = _Output(job.name, on_state)
     try:
         launcher.run(job, on_log=output.take_line, on_state=output.take_state)
     except JobError as error:
-        return [*output.findings, _why_it_failed(error, settings, output.state)]
+        return [*output.findings, _why_it_failed(error, pod, settings, output.state)]
     finally:
         launcher.delete(job.name, job.namespace)
-    image = f"{settings.image} was started as {settings.pipeline_service_account}"
-    return [Finding("pod", "ok", image), *output.findings]
+    return [Finding(pod.name, "ok", f"{job.image} was started as {job.service_account}"), *output.findings]
 
 
 class _Output:
     """Findings out of the pod's log; the pod's last state."""
 
-    def __init__(self, on_state: Callable[[str], object]) -> None:
+    def __init__(self, job: str, on_state: Callable[[str], object]) -> None:
         self.findings: list[Finding] = []
-        self.job, self.state = "", ""
+        self.job, self.state = job, ""
         self._on_state = on_state
 
     def take_line(self, line: str) -> None:
@@ -169,31 +209,24 @@ class _Output:
             raise ProbeStuckError(self.job, report.text.partition("CreateContainerConfigError: ")[2])
 
 
-def _why_it_failed(error: JobError, settings: ClusterSettings, state: str) -> Finding:
-    namespace = settings.namespace
-    events = f"kubectl -n {namespace} get events --sort-by=.lastTimestamp"
+def _why_it_failed(error: JobError, pod: _ProbePod, settings: ClusterSettings, state: str) -> Finding:
+    events = f"kubectl -n {settings.namespace} get events --sort-by=.lastTimestamp"
+    found, action = str(error), events
     if isinstance(error, ImagePullError):
-        return Finding(
-            "pod",
-            "problem",
-            f"image {error.image} cannot be pulled: {error.reason}",
-            "chart value pipelines.image (registry, repository, tag), or global.imagePullSecrets for its registry",
-        )
-    if isinstance(error, ProbeStuckError):
-        return Finding("pod", "problem", f"its container cannot be made: {error.reason}", secret_command(settings))
-    if isinstance(error, JobRefusedError):
-        return Finding("pod", "problem", f"it is refused: {error.reason}", events)
-    if isinstance(error, DeadlineExceededError):
-        return Finding("pod", "problem", f"it did not end within {_DEADLINE_S} s: {state}", events)
-    if isinstance(error, PodFailedError):
+        found = f"image {error.image} cannot be pulled: {error.reason}"
+        value = f"chart value {pod.image_value} (registry, repository, tag)"
+        action = f"{value}, or global.imagePullSecrets for its registry"
+    elif isinstance(error, ProbeStuckError):
+        found, action = f"its container cannot be made: {error.reason}", secret_command(settings)
+    elif isinstance(error, JobRefusedError):
+        found = f"it is refused: {error.reason}"
+    elif isinstance(error, DeadlineExceededError):
+        found = f"it did not end within {_DEADLINE_S} s: {state}"
+    elif isinstance(error, PodFailedError):
         said = error.failure.log_tail.strip().rpartition("\n")[2] or error.failure.reason
-        return Finding(
-            "pod",
-            "problem",
-            f"it ended with {error.failure.exit_code}: {said}",
-            f"an image of this version ({windlass.__version__}): chart value pipelines.image.tag",
-        )
-    return Finding("pod", "problem", str(error), events)
+        found = f"it ended with {error.failure.exit_code}: {said}"
+        action = f"an image of this version ({windlass.__version__}): chart value {pod.image_value}.tag"
+    return Finding(pod.name, "problem", found, action)
 
 
 def secret_command(settings: ClusterSettings) -> str:
@@ -229,36 +262,45 @@ def _rollout(uri: str) -> str:
     return f"kubectl -n {namespace} rollout status deployment/{service}; kubectl -n {namespace} describe pods"
 
 
-def _check_image(settings: ClusterSettings, version: str) -> Finding:
-    """Whether the image holds the version of the command line that asks."""
-    found = f"{settings.image} holds windlass {windlass.__version__}"
+def _check_image(name: str, image: str, version: str, value: str) -> Finding:
+    """Whether an image holds the version of the command line that asks."""
+    found = f"{image} holds windlass {windlass.__version__}"
     if version == windlass.__version__:
-        return Finding("image", "ok", found)
-    action = f"chart value pipelines.image.tag, or pip install windlass=={windlass.__version__}"
-    return Finding("image", "warning", f"{found}, this is {version}", action)
+        return Finding(name, "ok", found)
+    action = f"chart value {value}.tag, or pip install windlass=={windlass.__version__}"
+    return Finding(name, "warning", f"{found}, this is {version}", action)
+
+
+def _look(settings: ClusterSettings, version: str) -> Iterator[Finding]:
+    """What a run of the installation needs."""
+    storage = S3Settings.from_environment().model_copy(update={"retry_for_s": STORAGE_PATIENCE_S})
+    yield _check_image("image", settings.image, version, _STEPS_POD.image_value)
+    yield check_storage(
+        "storage (pod)",
+        Workspace(settings.storage.root, s3=storage),
+        credentials=secret_command(settings),
+        address="chart value storage.endpoint",
+    )
+    yield _check_server("tracking server", settings.tracking_uri, "mlflow.allowedHosts", ask_tracking_server)
+    yield _check_server("gateway", settings.gateway_uri, "gateway.allowedHosts", ask_gateway)
 
 
 def main() -> int:
     """Look, and say what was found; whether it is good is for the reader to say."""
     parser = argparse.ArgumentParser(description="look at an installation from one of its pods")
     parser.add_argument("--version", required=True, help="of the command line that asks")
-    version = parser.parse_args().version
+    parser.add_argument("--only-image", metavar="IMAGE", help="this pod's, which is Spark's: ask for nothing else")
+    arguments = parser.parse_args()
     settings = ClusterSettings.from_environment()
     if settings is None:
         print(f"{SETTINGS_VARIABLE} is not set: this runs in a pod that `windlass doctor` starts", file=sys.stderr)
         return 2
-    storage = S3Settings.from_environment().model_copy(update={"retry_for_s": STORAGE_PATIENCE_S})
-    for finding in (
-        _check_image(settings, version),
-        check_storage(
-            "storage (pod)",
-            Workspace(settings.storage.root, s3=storage),
-            credentials=secret_command(settings),
-            address="chart value storage.endpoint",
-        ),
-        _check_server("tracking server", settings.tracking_uri, "mlflow.allowedHosts", ask_tracking_server),
-        _check_server("gateway", settings.gateway_uri, "gateway.allowedHosts", ask_gateway),
-    ):
+    findings = (
+        iter([_check_image("spark image", arguments.only_image, arguments.version, _SPARK_POD.image_value)])
+        if arguments.only_image
+        else _look(settings, arguments.version)
+    )
+    for finding in findings:
         print(json.dumps(dataclasses.asdict(finding)), flush=True)
     return 0
 

@@ -10,6 +10,7 @@ from windlass.data.sources import resolve_source
 from windlass.data.spark.engine import SparkEngine, SparkTaskError
 from windlass.data.spark.session import local_settings, spark_session
 from windlass.data.tables import read_layout
+from windlass.data.totals import Totals
 
 pytestmark = [pytest.mark.spark, pytest.mark.usefixtures("small_parts")]
 
@@ -78,4 +79,4 @@ def test_a_task_that_fails_is_told_with_its_own_words(tmp_path: Path, prepare_ta
         engine.open("source", read_layout(resolve_source(str(folder), tmp_path)))
         (folder / "b.csv").unlink()
         with pytest.raises(SparkTaskError, match=r"a task failed: .*FileNotFoundError.*b\.csv.*run the same command"):
-            engine.stage("staged", "SELECT c0, md5(c0) AS digest FROM source", "source")
+            engine.stage("staged", "SELECT c0, md5(c0) AS digest FROM source", "source", Totals(("c0",)))

@@ -52,7 +52,7 @@ def test_a_driver_that_is_stopped_leaves_no_process_and_ends_soon(tmp_path: Path
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as driver:
         assert driver.stderr is not None
         for line in driver.stderr:
-            if "stage" in line and len(processes_of(driver.pid)) >= LEAST_PROCESSES:
+            if "reading rows" in line and len(processes_of(driver.pid)) >= LEAST_PROCESSES:
                 driver.send_signal(how)
                 break
         driver.stderr.read()

@@ -24,6 +24,7 @@ from kubernetes import client, config
 
 from installations import SPARK, installation_settings
 from pods_as_processes import ADDRESS, DRIVER, PodsAsProcesses, pods_as_processes
+from windlass.cluster._checks_rights import DRIVER_RIGHTS
 from windlass.cluster.settings import ClusterSettings, StorageSettings
 from windlass.data.bundle import Bundle
 from windlass.data.config import DataConfig
@@ -153,6 +154,8 @@ def test_an_executor_that_is_killed_while_shards_are_written_is_replaced_and_the
         spark = prepare_with("spark", tmp_path / "spark", on_spark)
     same(prepare_with("duckdb", tmp_path / "duckdb"), spark)
     assert len(cluster.processes) > 2
+    (right,) = DRIVER_RIGHTS
+    assert cluster.verbs() == set(right.verbs), "the driver's account has the rights that Spark uses, and no other"
     assert [found.key for found in bucket.objects.filter(Prefix="root/work/")] == []
 
 

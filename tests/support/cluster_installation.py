@@ -108,6 +108,25 @@ class Installation:
             finally:
                 process.kill()
 
+    def rights(self, account: str) -> list[str]:
+        """What a service account may do, as the cluster itself answers: lines such as `get,list pods`, in order."""
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectRulesReview",
+            "spec": {"namespace": self.namespace},
+        }
+        identity = [f"--as={self.account(account)}", "--as-group=system:serviceaccounts"]
+        identity += ["--as-group=system:authenticated", f"--as-group=system:serviceaccounts:{self.namespace}"]
+        arguments = ["create", "--raw", "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", "-f", "-", *identity]
+        answer = json.loads(self.kubectl(*arguments, text=json.dumps(review)).stdout)
+        lines = set()
+        for rule in answer["status"]["resourceRules"]:
+            for group in rule["apiGroups"]:
+                for resource in rule["resources"]:
+                    suffix = f".{group}" if group else ""
+                    lines.add(f"{','.join(sorted(rule['verbs']))} {resource}{suffix}")
+        return sorted(lines)
+
     def account(self, name: str) -> str:
         """The user name of a service account, for `--as`."""
         return f"system:serviceaccount:{self.namespace}:{name}"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,22 @@ def published(result: dict[str, Any], workspace: Workspace, step: str) -> Path:
 def losses(model: Path) -> list[float]:
     """Of each step of a model's training."""
     return [json.loads(line)["loss"] for line in (model / STEPS_NAME).read_text().splitlines()]
+
+
+def without_storage(outage_s: float) -> None:
+    """Stop the cluster's object store, and start it again after that time."""
+    _change_storage("WINDLASS_TEST_STOP_STORAGE")
+    try:
+        time.sleep(outage_s)
+    finally:
+        _change_storage("WINDLASS_TEST_START_STORAGE")
+
+
+def _change_storage(variable: str) -> None:
+    command = os.environ.get(variable)
+    if not command:
+        pytest.skip(f"{variable} names no command that stops or starts the object store")
+    subprocess.run(shlex.split(command), check=True, timeout=120)
 
 
 @dataclass

@@ -24,13 +24,14 @@ _KEPT_VARIABLES = ("PATH", "HOME", "JAVA_HOME", "SPARK_HOME", "PYTHONPATH")
 
 @dataclass
 class PodsAsProcesses:
-    """The pods that were made, in their order, their processes, and each request as `VERB /path`."""
+    """The pods that were made, in their order, their processes, and each request as `verb /path`, such as `list …`."""
 
     directory: Path
     pods: dict[str, dict[str, Any]] = field(default_factory=dict)
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
     port: int = 0
+    deleted: set[str] = field(default_factory=set)
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def start(self, pod: dict[str, Any]) -> None:
@@ -52,10 +53,16 @@ class PodsAsProcesses:
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
         self.processes.append(process)
 
-    def running(self) -> list[dict[str, Any]]:
-        """A pod whose process has ended is gone, as one that was deleted is."""
-        pods = zip(self.pods.values(), self.processes, strict=True)
-        return [pod for pod, process in pods if process.poll() is None]
+    def there(self) -> list[dict[str, Any]]:
+        """A pod whose process has ended stays until it is deleted."""
+        for pod, process in zip(self.pods.values(), self.processes, strict=True):
+            if process.poll() is not None:
+                pod["status"]["phase"] = "Failed" if process.returncode else "Succeeded"
+        return [pod for name, pod in self.pods.items() if name not in self.deleted]
+
+    def verbs(self) -> set[str]:
+        """What was asked of the API."""
+        return {request.split()[0] for request in self.requests}
 
     def logs(self) -> str:
         return "\n".join(path.read_text(errors="replace")[-2000:] for path in sorted(self.directory.glob("*.log")))
@@ -100,7 +107,7 @@ def _handler(state: PodsAsProcesses) -> type[BaseHTTPRequestHandler]:
                 status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
                 self._answer({"metadata": _metadata(DRIVER), "spec": {"containers": [container]}, "status": status})
             else:
-                self._answer({"kind": "PodList", "metadata": {"resourceVersion": "1"}, "items": state.running()})
+                self._answer({"kind": "PodList", "metadata": {"resourceVersion": "1"}, "items": state.there()})
 
         def do_POST(self) -> None:
             pod = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -109,6 +116,8 @@ def _handler(state: PodsAsProcesses) -> type[BaseHTTPRequestHandler]:
 
         def do_DELETE(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            if name := self._name():
+                state.deleted.add(name)
             self._answer({"kind": "Status", "status": "Success"})
 
         def _watch(self) -> None:
@@ -130,8 +139,15 @@ def _handler(state: PodsAsProcesses) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(body)
 
+        def _name(self) -> str:
+            """Of the pod that is asked for; empty where it is all of them."""
+            return self.path.partition("?")[0].partition("/pods")[2].removeprefix("/")
+
         def _note(self) -> None:
-            state.requests.append(f"{self.command} {self.path.partition('?')[0]}")
+            all_verbs = {"GET": "list", "POST": "create", "DELETE": "deletecollection"}
+            verb = self.command.lower() if self._name() else all_verbs[self.command]
+            verb = "watch" if "watch=true" in self.path else verb
+            state.requests.append(f"{verb} {self.path.partition('?')[0]}")
 
     return Handler
 

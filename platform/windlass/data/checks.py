@@ -11,7 +11,7 @@ from typing import Any
 from windlass.data.columns import is_missing_text
 from windlass.data.config import DataConfig
 from windlass.data.description import SPLITS, SplitName
-from windlass.data.engine import Engine
+from windlass.data.engine import Engine, Reject
 from windlass.data.errors import BadFileError, BadRowError, DuplicatesAcrossSplitsError, SplitError, TargetError
 from windlass.data.program import LARGEST, MISSING_TARGET, SPLIT_WORDS, Plan, PlannedColumn
 from windlass.data.tables import RawTable, records
@@ -25,23 +25,24 @@ def refuse_bad_rows(
     config: DataConfig,
     table: RawTable,
     plan: Plan,
-    engine: Engine,
-    source: str,
-    staged: str,
+    rejects: tuple[int, list[Reject]],
+    found: Mapping[int, int],
     *,
     action: str | None = None,
 ) -> tuple[int, dict[str, int]]:
     """Refuse or count the rows that do not parse or whose target is missing.
 
     Args:
+        rejects: as the engine tells them.
+        found: staged rows by what is wrong with them.
         action: what a user can do where the data do not come from a recipe.
 
     Returns:
         How many rows can be used; reason to count of those that are left out.
     """
-    count, rejects = engine.rejects(source)
+    count, first_rejects = rejects
     if count and config.bad_rows == "refuse":
-        first = rejects[0]
+        first = first_rejects[0]
         raise BadRowError(
             file=first.file,
             line=first.line,
@@ -51,16 +52,15 @@ def refuse_bad_rows(
             action=action or _DROP_ACTION,
         )
     dropped = {"does not parse": count} if count else {}
-    found = engine.rows(f"SELECT bad, count(*) FROM {staged} GROUP BY bad ORDER BY count(*) DESC, bad")
     if not found and not count:
         raise BadFileError(table.place, "has a header and no rows; there is nothing to learn from until it has some")
-    for code, rows in found:
+    for code, rows in sorted(found.items(), key=lambda item: (-item[1], item[0])):
         if code == 0:
             continue
         if config.bad_rows == "refuse":
             raise _bad_value(table, plan, code, rows, action)
         dropped[_reason(plan, code)] = rows
-    return dict(found).get(0, 0), dropped
+    return found.get(0, 0), dropped
 
 
 def useless_columns(engine: Engine, plan: Plan, staged: str, sample: Sequence[tuple[Any, ...]]) -> dict[str, str]:
@@ -85,23 +85,31 @@ def useless_columns(engine: Engine, plan: Plan, staged: str, sample: Sequence[tu
     return found
 
 
-def class_names(engine: Engine, plan: Plan, staged: str) -> tuple[str, ...]:
-    """The classes: in the order of numbers if all are numbers, else of their texts."""
-    found = engine.rows(
-        f"SELECT target, count(*) FROM {staged} WHERE bad = 0 GROUP BY target ORDER BY target LIMIT {MAX_CLASSES + 1}"
-    )
-    names, rows = [str(name) for name, _ in found], sum(count for _, count in found)
+def class_names(plan: Plan, counts: Mapping[str, int] | None, rows: int) -> tuple[str, ...]:
+    """The classes: in the order of numbers if all are numbers, else of their texts.
+
+    Args:
+        counts: rows of each class; None: of more than can be.
+        rows: of all.
+    """
+    if counts is None:
+        raise _too_many_classes(plan, f"more than {MAX_CLASSES:,}", rows)
+    names = sorted(counts)
     if len(names) < 2:
         raise TargetError(plan.target.name, f"every row is of class {names[0]!r}; at least two classes are needed")
-    if len(names) > MAX_CLASSES or (len(names) > 20 and len(names) > rows / 2):
-        count_ = f"more than {MAX_CLASSES:,}" if len(names) > MAX_CLASSES else f"{len(names):,}"
-        raise TargetError(
-            plan.target.name, f"has {count_} classes in {rows:,} rows; for numbers use task: tabular-regression"
-        )
+    if len(names) > MAX_CLASSES:
+        raise _too_many_classes(plan, f"more than {MAX_CLASSES:,}", rows)
+    if len(names) > 20 and len(names) > rows / 2:
+        raise _too_many_classes(plan, f"{len(names):,}", rows)
     try:
         return tuple(sorted(names, key=float))
     except ValueError:
-        return tuple(sorted(names))
+        return tuple(names)
+
+
+def _too_many_classes(plan: Plan, count: str, rows: int) -> TargetError:
+    said = f"has {count} classes in {rows:,} rows; for numbers use task: tabular-regression"
+    return TargetError(plan.target.name, said)
 
 
 def check_splits(

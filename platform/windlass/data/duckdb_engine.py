@@ -16,6 +16,7 @@ from windlass.data.engine import Reject
 from windlass.data.errors import BadFileError, DataError
 from windlass.data.sources import s3_filesystem
 from windlass.data.tables import RawTable, TableFile, open_bytes, records
+from windlass.data.totals import Totals
 from windlass.errors import MissingExtraError
 from windlass.progress import Tracker
 from windlass.schema import format_size
@@ -97,13 +98,25 @@ class DuckDBEngine:
         """See `Engine.sample`."""
         return self.rows(f"SELECT * FROM {f'({query}) AS sampled' if query else name} LIMIT {count}")
 
-    def stage(self, name: str, query: str, source: str) -> None:
+    def stage(self, name: str, query: str, source: str, totals: Totals) -> list[tuple[Any, ...]] | None:
         """See `Engine.stage`."""
         assert source in self._tables
         self._skipped.clear()
         for rejects in ("reject_errors", "reject_scans"):
             self.rows(f"DROP TABLE IF EXISTS {rejects}")
         self.keep(name, query)
+        found = self.rows(totals.query(name))
+        return found if len(found) <= totals.most else None
+
+    def totals_of(self, batches: Sequence[pa.RecordBatch], totals: Totals) -> list[tuple[Any, ...]]:
+        """Totals of rows that a stream has given, while it goes on."""
+        import pyarrow as pa
+
+        beside = self._connection.cursor()
+        beside.register("passed", pa.Table.from_batches(batches))
+        found: list[tuple[Any, ...]] = beside.execute(totals.query("passed")).fetchall()
+        beside.close()
+        return found
 
     def rejects(self, name: str) -> tuple[int, list[Reject]]:
         """See `Engine.rejects`."""

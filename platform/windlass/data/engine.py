@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from windlass.data.bundle import Written
     from windlass.data.tables import RawTable
+    from windlass.data.totals import Totals
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,13 @@ class Engine(Protocol):
         """The first rows of an opened relation, or of a query of it that makes each row of one row alone."""
         ...
 
-    def stage(self, name: str, query: str, source: str) -> None:
+    def stage(self, name: str, query: str, source: str, totals: Totals) -> list[tuple[Any, ...]] | None:
         """Compute a query over the opened relation `source` once and keep it under `name`.
 
         The query has to be one row for each row of the source, made of that row alone: no aggregate, join or sort.
+
+        Returns:
+            The totals of its rows, in no order; None where they have more keys than `totals.most`.
         """
         ...
 

@@ -22,7 +22,7 @@ from windlass.data.errors import (
     TargetError,
     WrongModalityError,
 )
-from windlass.data.program import Plan, PlannedColumn, staging
+from windlass.data.program import Plan, PlannedColumn, bad_totals, staging
 from windlass.data.sources import resolve_source
 from windlass.data.tables import GUESS_ROWS, RawColumn, RawTable, read_layout
 from windlass.progress import track
@@ -152,8 +152,10 @@ def _refuse_bad_rows(
     plan = Plan(features, planned(target, "number" if kind == "number" else "category"), kind, None, {})
     # the digest is of all columns that are read; without it those of text would not be looked at
     checked = f"SELECT bad FROM ({staging(plan, _SOURCE)}) AS staged WHERE digest IS NOT NULL"  # noqa: S608
-    engine.stage(_CHECKED, checked, _SOURCE)
-    refuse_bad_rows(DataConfig(source=table.place, target=target), table, plan, engine, _SOURCE, _CHECKED)
+    found = engine.stage(_CHECKED, checked, _SOURCE, bad_totals(plan))
+    assert found is not None
+    config = DataConfig(source=table.place, target=target)
+    refuse_bad_rows(config, table, plan, engine.rejects(_SOURCE), dict(found))
 
 
 def _infer(table: RawTable, target: str, values: Mapping[str, Sequence[Any]], rows: int) -> Inference:

@@ -77,8 +77,9 @@ def _write_table(
 ) -> DatasetDescription:
     plan = _plan(description, table)
     engine.open(_SOURCE, table)
-    engine.stage(STAGED, program.staging(plan, _SOURCE), _SOURCE)
-    _, dropped = refuse_bad_rows(config, table, plan, engine, _SOURCE, STAGED, action=_ACTION)
+    found = engine.stage(STAGED, program.staging(plan, _SOURCE), _SOURCE, program.bad_totals(plan))
+    assert found is not None
+    _, dropped = refuse_bad_rows(config, table, plan, engine.rejects(_SOURCE), dict(found), action=_ACTION)
     names = description.class_names
     if names is not None:
         _refuse_unknown_classes(engine, plan, names)

@@ -10,6 +10,7 @@ from typing import Literal
 
 from windlass.data.config import ColumnType
 from windlass.data.tables import Stored
+from windlass.data.totals import Totals
 
 NUMBER = "^ *[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)? *$"
 MISSING = ("", "na", "n/a", "nan", "null", "none", "?")
@@ -95,10 +96,24 @@ def staging(plan: Plan, source: str) -> str:
     return f"SELECT {', '.join(outer)} FROM (SELECT {read} FROM {source}) AS typed"
 
 
-def fingerprint(relation: str) -> str:
-    """Row count and the sums of the four 32-bit limbs of the rows' digests: the same for any order of rows."""
-    limbs = (f"sum(CAST(conv(substr(digest, {1 + 8 * i}, 8), 16, 10) AS BIGINT))" for i in range(4))
-    return f"SELECT count(*), {', '.join(limbs)} FROM {relation}"
+def bad_totals(plan: Plan) -> Totals:
+    """Rows by `bad`."""
+    return Totals(("bad",), most=_kinds_of_bad(plan))
+
+
+def totals(plan: Plan, max_classes: int) -> Totals:
+    """Rows by `bad` and, of good ones, by class; of each the four 32-bit limbs of the digests.
+
+    The limbs' sums over all rows are the same for any order of rows.
+    """
+    limbs = tuple(f"CAST(conv(substr(digest, {1 + 8 * i}, 8), 16, 10) AS BIGINT)" for i in range(4))
+    stratum = "CASE WHEN bad = 0 THEN target END" if plan.target_kind == "class" else "CAST(NULL AS STRING)"
+    return Totals(("bad", stratum), limbs, max_classes + _kinds_of_bad(plan))
+
+
+def _kinds_of_bad(plan: Plan) -> int:
+    """Values that `bad` can have."""
+    return len(plan.read) + 3
 
 
 def with_split_key(staging: str, seed: int, auxiliary: Auxiliary | None) -> str:

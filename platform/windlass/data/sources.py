@@ -27,6 +27,10 @@ _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".t
 _IDX_NAME = re.compile(r"[-.]idx[1-4]-ubyte$|\.idx$|\.idx[1-4]$")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _CHUNK_BYTES = 1 << 20
+_PATIENT_ATTEMPTS = 14
+"""About 150 s on the average, which is how long requests of `windlass.storage` may keep failing."""
+_FIRST_ATTEMPTS = 3
+"""Where a mistyped address is more likely than a store that is away."""
 
 
 class SourceFile(Section):
@@ -87,17 +91,22 @@ def open_source(uri: str) -> IO[bytes]:
     return Path(uri).open("rb")
 
 
-def s3_filesystem() -> Any:
-    """A `pyarrow.fs.S3FileSystem` with the endpoint and the region of the usual AWS variables."""
+def s3_filesystem(max_attempts: int = _PATIENT_ATTEMPTS) -> Any:
+    """A `pyarrow.fs.S3FileSystem` with the endpoint and the region of the usual AWS variables.
+
+    Args:
+        max_attempts: of each request that fails as it may once; between them it waits, at last for up to 20 s.
+    """
     try:
-        from pyarrow.fs import S3FileSystem
+        from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
     except ImportError:
         raise MissingExtraError("reading data from S3", "train") from None
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    settings: dict[str, Any] = {"retry_strategy": AwsStandardS3RetryStrategy(max_attempts=max_attempts)}
     if endpoint:
-        return S3FileSystem(endpoint_override=endpoint, region=region or "us-east-1")
-    return S3FileSystem(region=region) if region else S3FileSystem()
+        return S3FileSystem(endpoint_override=endpoint, region=region or "us-east-1", **settings)
+    return S3FileSystem(region=region, **settings) if region else S3FileSystem(**settings)
 
 
 def _resolve_sklearn(source: str) -> ResolvedSource:
@@ -148,7 +157,7 @@ def _list_s3(uri: str, source: str) -> dict[str, str]:
     from pyarrow.fs import FileSelector, FileType
 
     prefix = uri.removeprefix("s3://").rstrip("/")
-    filesystem = s3_filesystem()
+    filesystem = s3_filesystem(_FIRST_ATTEMPTS)
     try:
         info = filesystem.get_file_info(prefix)
         if info.type == FileType.File:

@@ -6,15 +6,17 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from windlass.data import program
 from windlass.data.bundle import Written
 from windlass.data.checks import (
+    MAX_CLASSES,
     check_splits,
     class_names,
     duplicates_across_splits,
@@ -81,11 +83,11 @@ def prepare_table(
         engine.open(_SOURCE, table)
         sample = engine.sample(_SOURCE, GUESS_ROWS)
         plan = plan_columns(config, table, sample, target_kind, carry)
-        engine.stage(STAGED, staging(config.split, plan, _SOURCE), _SOURCE)
-        rows, dropped_rows = refuse_bad_rows(config, table, plan, engine, _SOURCE, STAGED)
+        staged = _stage(config, plan, engine)
+        rows, dropped_rows = refuse_bad_rows(config, table, plan, engine.rejects(_SOURCE), staged.bad)
         if rows == 0:
             raise BadFileError(table.place, "has no rows that can be used; correct those that are left out")
-        description = _Preparation(config, table, plan, engine, output, dropped_rows, carry).run()
+        description = _Preparation(config, table, plan, engine, output, staged, dropped_rows, carry).run()
         tracker.update(100)
     description.write(output / DATASET_NAME)
     return description
@@ -123,8 +125,33 @@ def _engine(
     from windlass.data.spark.place import cluster_engine, local_engine
 
     if cluster is not None:
-        return cluster_engine(cluster, directory, memory_limit_bytes=memory_limit_bytes, tracker=tracker)
-    return local_engine(directory, threads=threads, memory_limit_bytes=memory_limit_bytes, tracker=tracker)
+        return cluster_engine(cluster, directory, memory_limit_bytes=memory_limit_bytes)
+    return local_engine(directory, threads=threads, memory_limit_bytes=memory_limit_bytes)
+
+
+@dataclass(frozen=True)
+class _Staged:
+    """What was counted while a table was staged."""
+
+    bad: dict[int, int]
+    """Rows by what is wrong with them, 0 for nothing."""
+    classes: dict[str, int] | None
+    """Good rows by class; None: there are too many."""
+    limbs: tuple[int, ...]
+    """Of all digests, summed."""
+
+
+def _stage(config: DataConfig, plan: Plan, engine: Engine) -> _Staged:
+    wanted = program.totals(plan, MAX_CLASSES)
+    found = engine.stage(STAGED, staging(config.split, plan, _SOURCE), _SOURCE, wanted)
+    if found is None:
+        bad = engine.rows(program.bad_totals(plan).query(STAGED))
+        return _Staged(dict(bad), None, ())
+    counts: Counter[int] = Counter()
+    for code, _, count, *_ in found:
+        counts[code] += count
+    limbs = tuple(map(sum, zip(*(limbs for _, _, _, *limbs in found), strict=True)))
+    return _Staged(dict(counts), {str(name): count for code, name, count, *_ in found if code == 0}, limbs)
 
 
 class _Preparation:
@@ -137,14 +164,18 @@ class _Preparation:
         plan: Plan,
         engine: Engine,
         output: Path,
+        staged: _Staged,
         dropped_rows: dict[str, int],
         carry: Sequence[str],
     ) -> None:
         self.config, self.table, self.plan, self.engine, self.output = config, table, plan, engine, output
+        self.staged = staged
         self.dropped_rows, self.carry, self.warnings = dropped_rows, carry, list[str]()
 
     def run(self) -> DatasetDescription:
-        names = class_names(self.engine, self.plan, STAGED) if self.plan.target_kind == "class" else None
+        names = None
+        if self.plan.target_kind == "class":
+            names = class_names(self.plan, self.staged.classes, self.staged.bad[0])
         useless = useless_columns(self.engine, self.plan, STAGED, self._sample())
         dropped = dict(self.plan.dropped) | useless
         features = [column for column in self.plan.features if column.name not in useless]
@@ -242,11 +273,9 @@ class _Preparation:
             return transforms, fit_target(train, fitted[-1], _TRAIN) if regression else None
 
     def _fingerprint(self) -> str:
-        figures: tuple[Any, ...] = self.engine.rows(program.fingerprint(STAGED))[0]
         columns = [[column.name, column.type] for column in self.plan.read]
-        return digest_of(
-            {"columns": columns, "rows": int(figures[0]), "limbs": [int(limb or 0) for limb in figures[1:]]}
-        )
+        rows, limbs = sum(self.staged.bad.values()), [int(limb) for limb in self.staged.limbs]
+        return digest_of({"columns": columns, "rows": rows, "limbs": limbs})
 
 
 def bundle_schema(features: Sequence[PlannedColumn], target: str, *, classes: bool) -> pa.Schema:

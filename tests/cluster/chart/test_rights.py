@@ -29,34 +29,15 @@ print(json.dumps(answers))
 """
 
 
-def _rights(installation: Installation, account: str) -> list[str]:
-    review = {
-        "apiVersion": "authorization.k8s.io/v1",
-        "kind": "SelfSubjectRulesReview",
-        "spec": {"namespace": installation.namespace},
-    }
-    identity = [f"--as={installation.account(account)}", "--as-group=system:serviceaccounts"]
-    identity += ["--as-group=system:authenticated", f"--as-group=system:serviceaccounts:{installation.namespace}"]
-    arguments = ["create", "--raw", "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", "-f", "-", *identity]
-    answer = json.loads(installation.kubectl(*arguments, text=json.dumps(review)).stdout)
-    lines = set()
-    for rule in answer["status"]["resourceRules"]:
-        for group in rule["apiGroups"]:
-            for resource in rule["resources"]:
-                suffix = f".{group}" if group else ""
-                lines.add(f"{','.join(sorted(rule['verbs']))} {resource}{suffix}")
-    return sorted(lines)
-
-
 def test_a_run_may_do_what_the_golden_list_says_and_nothing_else(installation: Installation) -> None:
     golden = Path(__file__).with_name("pipeline-rights.txt").read_text(encoding="utf-8").split("\n")
     account = installation.settings.pipeline_service_account
-    assert _rights(installation, account) == sorted(line for line in golden if line)
+    assert installation.rights(account) == sorted(line for line in golden if line)
 
 
 @pytest.mark.parametrize("component", ["training", "gateway", "mlflow", "postgres"])
 def test_every_other_account_may_only_ask_about_itself(installation: Installation, component: str) -> None:
-    rights = _rights(installation, f"{installation.release}-{component}")
+    rights = installation.rights(f"{installation.release}-{component}")
     assert rights
     assert all(line.startswith("create selfsubject") for line in rights)
 

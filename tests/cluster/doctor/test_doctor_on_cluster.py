@@ -12,6 +12,7 @@ import pytest
 
 from cluster_installation import STORAGE_SECRET, Installation
 from doctor_places import Place, ask_doctor, configuration, doctor_command
+from windlass.cluster.settings import SparkSettings
 
 pytestmark = pytest.mark.cluster
 
@@ -63,6 +64,19 @@ def test_an_image_that_does_not_exist_is_named_with_the_chart_value(make_place: 
     (problem,) = place.ask_doctor().problems
     assert problem["found"].startswith("image localhost/windlass:absent cannot be pulled")
     assert "chart value pipelines.image" in problem["action"]
+    assert place.jobs() == []
+
+
+def test_an_image_of_spark_that_does_not_exist_is_named_with_the_chart_value(make_place: MakePlace) -> None:
+    account = "windlass-pipeline"
+    spark = {"driver_service_account": account, "executor_service_account": account}
+    place = make_place(spark=SparkSettings(image="localhost/windlass:absent-spark", **spark))
+    answer = place.ask_doctor()
+    assert answer.named("pod")["status"] == "ok"
+    problem = answer.named("spark pod")
+    assert problem["status"] == "problem"
+    assert problem["found"].startswith("image localhost/windlass:absent-spark cannot be pulled")
+    assert "chart value spark.image" in problem["action"]
     assert place.jobs() == []
 
 

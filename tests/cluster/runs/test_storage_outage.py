@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import subprocess
-import time
-
 import pytest
 
-from cluster_runs import WINE, Typist
+from cluster_runs import WINE, Typist, without_storage
 
 pytestmark = [pytest.mark.cluster, pytest.mark.cluster_node, pytest.mark.fault, pytest.mark.timeout(600)]
 
@@ -17,21 +12,10 @@ OUTAGE_S = 60
 TRAINED_AGAIN = WINE.replace("epochs: 3", "epochs: 20")
 
 
-def change_storage(variable: str) -> None:
-    command = os.environ.get(variable)
-    if not command:
-        pytest.skip(f"{variable} names no command that stops or starts the object store")
-    subprocess.run(shlex.split(command), check=True, timeout=120)
-
-
 def test_a_run_waits_for_an_object_store_that_is_away_for_a_minute(typist: Typist) -> None:
     (typist.directory / "wine.yaml").write_text(TRAINED_AGAIN)
     process, _ = typist.start_and_wait_for("wine.yaml", "2 of 2 pods run")
-    change_storage("WINDLASS_TEST_STOP_STORAGE")
-    try:
-        time.sleep(OUTAGE_S)
-    finally:
-        change_storage("WINDLASS_TEST_START_STORAGE")
+    without_storage(OUTAGE_S)
     _, err = process.communicate(timeout=400)
     assert process.returncode == 0, err[-4000:]
     result = typist.on_cluster("wine.yaml")

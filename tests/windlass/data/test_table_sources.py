@@ -4,14 +4,17 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import os
 import random
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +22,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from faulty_proxy import Proxy, free_port
 from windlass.data.description import SPLITS
 from windlass.data.errors import (
     BadFileError,
@@ -31,7 +35,11 @@ from windlass.data.errors import (
     WrongModalityError,
 )
 from windlass.data.inference import infer
-from windlass.data.sources import resolve_source
+from windlass.data.sources import open_source, resolve_source
+
+AWAY_S = 5.0
+"""Longer than three attempts wait, which is what pyarrow does by itself."""
+SOON_S = 20.0
 
 
 def some_table(count: int = 300) -> pa.Table:
@@ -190,6 +198,37 @@ def test_a_table_on_s3_is_the_table_on_disk(bucket: Any, tmp_path: Path, write: 
     bucket.put_object(Bucket="data", Key="lines/a.jsonl", Body=lines.encode())
     for uri in ("s3://data/in/", "s3://data/parquet", "s3://data/lines/a.jsonl"):
         assert members(prepare_table(uri)) == members(local), uri
+
+
+@pytest.fixture
+def proxy(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """Stands before the bucket's server, open."""
+    before = Proxy(urlsplit(os.environ["AWS_ENDPOINT_URL"]).port or 0)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", before.endpoint)
+    before.open()
+    yield before
+    before.close()
+
+
+def test_what_is_read_of_s3_waits_for_a_store_that_goes_away_meanwhile(bucket: Any, proxy: Proxy) -> None:
+    data = random.Random(0).randbytes(1 << 20)
+    bucket.put_object(Bucket="data", Key="a.csv", Body=data)
+    with open_source("s3://data/a.csv") as stream:
+        found = stream.read(1000)
+        proxy.close()
+        back = threading.Timer(AWAY_S, proxy.open)
+        back.start()
+        found += stream.read()
+        back.join()
+    assert found == data
+
+
+def test_a_mistyped_address_of_s3_is_told_soon(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    started_s = time.monotonic()
+    with pytest.raises(BadFileError, match="the object store does not answer as it should"):
+        resolve_source("s3://data/a.csv", tmp_path)
+    assert time.monotonic() - started_s < SOON_S
 
 
 def test_what_init_infers_is_a_recipe_that_prepares_as_it_stands(

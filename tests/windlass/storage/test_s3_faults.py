@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from faulty_proxy import Proxy
 from windlass.errors import CorruptedError
 from windlass.storage import ObjectCorruptedError, Reference, S3Settings, StorageUnreachableError, Workspace
 
@@ -77,8 +78,7 @@ def outage(own_s3_server: Any) -> Iterator[tuple[str, str, Callable[[], None], C
     if own_s3_server.keeps_data:
         yield own_s3_server.endpoint, bucket, own_s3_server.kill, own_s3_server.start
         return
-    from_conftest = sys.modules[type(own_s3_server).__module__]
-    proxy = from_conftest.Proxy(own_s3_server.port)
+    proxy = Proxy(own_s3_server.port)
     proxy.open()
     yield proxy.endpoint, bucket, proxy.close, proxy.open
     proxy.close()

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tempfile
 import threading
@@ -23,17 +22,19 @@ from windlass.data.spark.blocks import BLOCK, BUCKET, Unpack, values_in
 from windlass.data.spark.parts import Parts, plan_parts, quotes_of_range, readable
 from windlass.data.spark.session import SessionSettings
 from windlass.data.spark.shards import BucketQuery, ShardWriter, collect_shards
-from windlass.data.spark.staging import REJECTS, RejectsOfPart, StageParts
+from windlass.data.spark.staging import REPORT, ReportOfPart, StageParts
 from windlass.data.tables import RawTable
+from windlass.data.totals import Summed, Totals
 from windlass.errors import WindlassError
-from windlass.progress import Tracker
+from windlass.progress import Tracker, track
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
+    from pyspark.status import StatusTracker
 
 _POLL_S = 0.5
-_SHOWN_REJECTS = 10
+_SHOWN_REPORT = 10
 _RAISED = re.compile(r"([a-z_]+\.)*[A-Z][A-Za-z]+(Error|Exception): ")
 _Result = TypeVar("_Result")
 
@@ -72,17 +73,18 @@ class _Staged:
             fields = _spark_schema(pa.schema([schema.field(name) for name in columns]))
             rows = self.blocks.select(BLOCK).mapInArrow(Unpack(columns), fields)
         else:
-            rows = self.frame.where(f"{BLOCK} IS NULL AND {REJECTS} IS NULL").select(*keys)
+            rows = self.frame.where(f"{BLOCK} IS NULL AND {REPORT} IS NULL").select(*keys)
         rows.createOrReplaceTempView(self.name)
 
 
 class SparkEngine:
     """See `windlass.data.engine.Engine`. Its session is the caller's, who stops it."""
 
-    def __init__(self, session: SparkSession, settings: SessionSettings, *, tracker: Tracker | None = None) -> None:
-        self._session, self._settings, self._tracker = session, settings, tracker
+    def __init__(self, session: SparkSession, settings: SessionSettings) -> None:
+        self._session, self._settings = session, settings
+        self._works = 0
         self._sources: dict[str, Parts] = {}
-        self._rejects: list[RejectsOfPart] = []
+        self._reports: list[ReportOfPart] = []
         self._staged: _Staged | None = None
         self._kept: dict[str, str] = {}
 
@@ -91,7 +93,8 @@ class SparkEngine:
         context = self._session.sparkContext
 
         def count_quotes(ranges: Sequence[tuple[str, int, int]]) -> Any:
-            return self._watched(context.parallelize(ranges, len(ranges)).map(quotes_of_range).collect)
+            counted = context.parallelize(ranges, len(ranges)).map(quotes_of_range)
+            return self._watched("counting quotes", counted.collect)
 
         self._sources[name] = plan_parts(table, self._settings.slots, count_quotes)
 
@@ -106,7 +109,7 @@ class SparkEngine:
                 break
         return found
 
-    def stage(self, name: str, query: str, source: str) -> None:
+    def stage(self, name: str, query: str, source: str, totals: Totals) -> list[tuple[Any, ...]] | None:
         """See `Engine.stage`. The query has to have the column `digest`."""
         from pyspark import StorageLevel
 
@@ -114,6 +117,7 @@ class SparkEngine:
         task = StageParts(
             query,
             source,
+            totals,
             opened.parts,
             self._schema(source, query),
             opened.buckets,
@@ -124,26 +128,31 @@ class SparkEngine:
         numbers = self._session.range(0, count, 1, count)
         frame = numbers.mapInArrow(task, _spark_schema(task.reply)).persist(StorageLevel.DISK_ONLY)
         self._staged = _Staged(name, frame, task)
-        rejects = frame.where(f"{REJECTS} IS NOT NULL").select(REJECTS)
-        self._rejects = [RejectsOfPart.from_json(row[0]) for row in self._watched(rejects.collect)]
+        reports = frame.where(f"{REPORT} IS NOT NULL").select(REPORT)
+        self._reports = [ReportOfPart.from_json(row[0]) for row in self._watched("reading rows", reports.collect)]
+        summed = Summed(totals)
+        for report in self._reports:
+            summed.add(report.totals)
+        return summed.rows
 
     def rejects(self, name: str) -> tuple[int, list[Reject]]:
         """See `Engine.rejects`."""
         files = {file.uri: file for part in self._sources[name].parts for file in part.table.files}
         order = {uri: position for position, uri in enumerate(files)}
         found: list[Reject] = []
-        for part in sorted(self._rejects, key=lambda each: (order[each.uri], each.start)):
-            if len(found) >= _SHOWN_REJECTS:
+        with_rejects = [part for part in self._reports if part.count]
+        for part in sorted(with_rejects, key=lambda each: (order[each.uri], each.start)):
+            if len(found) >= _SHOWN_REPORT:
                 break
             before = line_at(files[part.uri], part.start + 1) - 1 if part.start else 0
             for each in part.first:
                 line = None if each.line is None else each.line + before - part.added_lines
                 found.append(Reject(each.file, line, each.column, each.reason))
-        return sum(part.count for part in self._rejects), found[:_SHOWN_REJECTS]
+        return sum(part.count for part in self._reports), found[:_SHOWN_REPORT]
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """See `Engine.rows`."""
-        table = self._watched(self._query(query).toArrow)
+        table = self._watched("checking rows", self._query(query).toArrow)
         return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
     def keep(self, name: str, query: str) -> None:
@@ -175,13 +184,13 @@ class SparkEngine:
         )
         writer = ShardWriter(self._settings.scratch or str(output), bucket, schema, num_classes)
         moved = staged.blocks.repartitionById(staged.task.buckets, BUCKET).select(BLOCK)
-        written = self._watched(moved.mapInArrow(writer, ShardWriter.REPLY).collect)
+        written = self._watched("writing shards", moved.mapInArrow(writer, ShardWriter.REPLY).collect)
         return collect_shards([row.asDict() for row in written], writer.place, output, num_classes)
 
     @contextmanager
     def shards(self, name: str, table: RawTable) -> Iterator[DuckDBEngine]:
         """See `Engine.shards`."""
-        with self._reader(threads=min(self._settings.slots, os.cpu_count() or 1)) as reader:
+        with self._reader(self._settings.reader_threads) as reader:
             reader.open(name, table)
             yield reader
 
@@ -210,7 +219,7 @@ class SparkEngine:
 
     @contextmanager
     def _reader(self, threads: int = 1) -> Iterator[DuckDBEngine]:
-        memory_bytes = self._settings.task_memory_bytes
+        memory_bytes = self._settings.reader_memory_bytes
         with tempfile.TemporaryDirectory(dir=self._settings.directory) as directory:
             reader = DuckDBEngine(Path(directory), memory_limit_bytes=memory_bytes, threads=threads)
             try:
@@ -218,30 +227,33 @@ class SparkEngine:
             finally:
                 reader.close()
 
-    def _watched(self, work: Callable[[], _Result]) -> _Result:
-        """Do work with Spark, and tell its progress by stage and task."""
-        finished = threading.Event()
-        status = self._session.sparkContext.statusTracker()
-
-        def poll(tracker: Tracker) -> None:
-            while not finished.wait(_POLL_S):
-                for stage in status.getActiveStageIds():
-                    found = status.getStageInfo(stage)
-                    if found is not None and found.numTasks:
-                        done = 100 * found.numCompletedTasks / found.numTasks
-                        tracker.update(done, stage=stage, tasks=found.numTasks, finished=found.numCompletedTasks)
-
-        thread = threading.Thread(target=poll, args=(self._tracker,), daemon=True)
-        if self._tracker is not None:
+    def _watched(self, doing: str, work: Callable[[], _Result]) -> _Result:
+        """Do work with Spark, and tell its progress by tasks."""
+        finished, context = threading.Event(), self._session.sparkContext
+        self._works += 1
+        group = f"windlass-{self._works}"
+        context.setJobGroup(group, doing)
+        with track(f"prepare: {doing}", unit="tasks") as bar:
+            thread = threading.Thread(target=_poll, args=(context.statusTracker(), group, bar, finished), daemon=True)
             thread.start()
-        try:
-            return work()
-        except PySparkException as error:
-            raise SparkTaskError(_cause(str(error))) from error
-        finally:
-            finished.set()
-            if thread.is_alive():
+            try:
+                return work()
+            except PySparkException as error:
+                raise SparkTaskError(_cause(str(error))) from error
+            finally:
+                finished.set()
                 thread.join()
+
+
+def _poll(status: StatusTracker, group: str, bar: Tracker, finished: threading.Event) -> None:
+    """Tell how many tasks of a group of jobs have ended, of those that are known."""
+    while not finished.wait(_POLL_S):
+        jobs = [status.getJobInfo(job) for job in status.getJobIdsForGroup(group)]
+        found = [status.getStageInfo(stage) for job in jobs if job for stage in job.stageIds]
+        stages = [stage for stage in found if stage is not None]
+        if stages:
+            bar.total = sum(stage.numTasks for stage in stages)
+            bar.update(sum(stage.numCompletedTasks for stage in stages))
 
 
 def _cause(text: str) -> str:

@@ -113,12 +113,16 @@ def cluster_session(
     """
     template = directory / "executor.json"
     template.write_text(json.dumps(executor_pod(settings, pods, driver)), encoding="utf-8")
+    heap_bytes = max(LEAST_HEAP_BYTES, int(memory_limit_bytes * _HEAP_SHARE))
     outside_heap_bytes = pods.memory_bytes - pods.heap_bytes - _JAVA_BYTES
     return SessionSettings(
         directory=directory,
         slots=pods.count * pods.slots,
-        heap_bytes=max(LEAST_HEAP_BYTES, int(memory_limit_bytes * _HEAP_SHARE)),
+        heap_bytes=heap_bytes,
         task_memory_bytes=max(0, outside_heap_bytes) // pods.slots,
+        reader_memory_bytes=max(0, memory_limit_bytes - heap_bytes - _JAVA_BYTES),
+        # the driver's pod has the cores of an executor kept free for it, however many its node has
+        reader_threads=pods.slots,
         conf=_conf(settings, pods, driver, template),
         scratch=scratch,
     )

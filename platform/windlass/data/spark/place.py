@@ -13,23 +13,18 @@ from windlass.data.spark.engine import SparkEngine
 from windlass.data.spark.executors import NoExecutorsError, wait_for_executors
 from windlass.data.spark.kubernetes import DriverPod, SparkCluster, cluster_session, executor_pod, executors_of
 from windlass.data.spark.session import local_settings, spark_session
-from windlass.progress import Tracker
 
 
 @contextmanager
-def local_engine(
-    directory: Path, *, threads: int, memory_limit_bytes: int, tracker: Tracker | None = None
-) -> Iterator[SparkEngine]:
+def local_engine(directory: Path, *, threads: int, memory_limit_bytes: int) -> Iterator[SparkEngine]:
     """An engine whose tasks are threads of this machine."""
     settings = local_settings(directory, threads=threads, memory_limit_bytes=memory_limit_bytes)
-    with spark_session(settings) as session, closing(SparkEngine(session, settings, tracker=tracker)) as engine:
+    with spark_session(settings) as session, closing(SparkEngine(session, settings)) as engine:
         yield engine
 
 
 @contextmanager
-def cluster_engine(
-    cluster: SparkCluster, directory: Path, *, memory_limit_bytes: int, tracker: Tracker | None = None
-) -> Iterator[SparkEngine]:
+def cluster_engine(cluster: SparkCluster, directory: Path, *, memory_limit_bytes: int) -> Iterator[SparkEngine]:
     """An engine whose tasks run in executors; they are there when it is entered, and gone when it is left.
 
     Raises:
@@ -69,5 +64,5 @@ def cluster_engine(
             registered=lambda: len(status.getExecutorInfos()) - 1,
             missing=missing,
         )
-        with closing(SparkEngine(session, settings, tracker=tracker)) as engine:
+        with closing(SparkEngine(session, settings)) as engine:
             yield engine

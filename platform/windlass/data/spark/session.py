@@ -84,6 +84,9 @@ class SessionSettings:
     """Of the Java process that this one starts: the driver's, and on one machine also that of the tasks."""
     task_memory_bytes: int
     """What the Python worker of one task may take to read files."""
+    reader_memory_bytes: int
+    """What this process may take to read files itself, beside the Java process that it starts."""
+    reader_threads: int
     conf: Mapping[str, str] = field(default_factory=dict)
     """Spark's own configuration of the place, over what is common to all."""
     scratch: str | None = None
@@ -93,6 +96,7 @@ class SessionSettings:
 def local_settings(directory: Path, *, threads: int, memory_limit_bytes: int) -> SessionSettings:
     """Everything on this machine: `threads` tasks at once, in about the memory of `memory_limit_bytes`."""
     heap_bytes = max(LEAST_HEAP_BYTES, int(memory_limit_bytes * _HEAP_SHARE))
+    outside_heap_bytes = max(0, memory_limit_bytes - heap_bytes)
     conf = {
         "spark.master": f"local[{threads}]",
         "spark.driver.host": _LOCAL_ADDRESS,
@@ -102,7 +106,10 @@ def local_settings(directory: Path, *, threads: int, memory_limit_bytes: int) ->
         directory=directory,
         slots=threads,
         heap_bytes=heap_bytes,
-        task_memory_bytes=max(0, memory_limit_bytes - heap_bytes) // threads,
+        task_memory_bytes=outside_heap_bytes // threads,
+        # it reads when no task runs
+        reader_memory_bytes=outside_heap_bytes,
+        reader_threads=threads,
         conf=conf,
     )
 

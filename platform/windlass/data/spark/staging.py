@@ -17,31 +17,33 @@ from windlass.data.duckdb_engine import DuckDBEngine
 from windlass.data.engine import Reject
 from windlass.data.spark.blocks import BLOCK, BUCKET, bucket_of, is_value, pack
 from windlass.data.spark.parts import Part, readable
+from windlass.data.totals import Summed, Totals
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-REJECTS = "rejects"
-"""A column of JSON: null in a row of the table; else the row says which lines of a part were none."""
+REPORT = "report"
+"""A column of JSON: null in a row of the table; else the row says what a part held."""
 _BATCH_ROWS = 20_000
 _BUFFERED_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
-class RejectsOfPart:
-    """Lines of a part that are no rows, counted from its own first line."""
+class ReportOfPart:
+    """Lines of a part that are no rows, counted from its own first line, and the totals of its rows."""
 
     uri: str
     start: int
     added_lines: int
     count: int
     first: list[Reject]
+    totals: list[tuple[Any, ...]] | None
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> RejectsOfPart:
+    def from_json(cls, text: str) -> ReportOfPart:
         fields = json.loads(text)
         return cls(**{**fields, "first": [Reject(**each) for each in fields["first"]]})
 
@@ -51,12 +53,13 @@ class StageParts:
     """A task of `mapInArrow` over the parts' numbers, in flat memory.
 
     A row of its result is the key of one row (its columns but the values c0, c1, …), or a block of whole rows of one
-    bucket, or the rejects of a part; the columns of the other two are null.
+    bucket, or the report of a part; the columns of the other two are null.
     """
 
     query: str
     """Over the relation `source`, with the column `digest`."""
     source: str
+    totals: Totals
     parts: tuple[Part, ...]
     schema: pa.Schema
     """Of the query."""
@@ -74,7 +77,7 @@ class StageParts:
         import pyarrow as pa
 
         keys = [self.schema.field(name) for name in self.keys]
-        return pa.schema([*keys, (REJECTS, pa.string()), (BUCKET, pa.int32()), (BLOCK, pa.binary())])
+        return pa.schema([*keys, (REPORT, pa.string()), (BUCKET, pa.int32()), (BLOCK, pa.binary())])
 
     def __call__(self, numbers: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in numbers:
@@ -89,25 +92,27 @@ class StageParts:
             engine = DuckDBEngine(Path(directory), memory_limit_bytes=self.memory_bytes, threads=1)
             try:
                 engine.open(self.source, found.table)
-                yield from self._rows(engine)
+                summed = Summed(self.totals)
+                yield from self._rows(engine, summed)
                 count, first = engine.rejects(self.source)
-                if count:
-                    uri = part.table.files[0].uri
-                    rejects = RejectsOfPart(uri, found.start, found.added_lines, count, first)
-                    yield self._batch({REJECTS: [rejects.to_json()]})
+                uri = part.table.files[0].uri if part.table.files else ""
+                report = ReportOfPart(uri, found.start, found.added_lines, count, first, summed.rows)
+                yield self._batch({REPORT: [report.to_json()]})
             finally:
                 engine.close()
 
-    def _rows(self, engine: DuckDBEngine) -> Iterator[pa.RecordBatch]:
+    def _rows(self, engine: DuckDBEngine, summed: Summed) -> Iterator[pa.RecordBatch]:
         query = f"SELECT *, {bucket_of('digest', self.buckets)} AS {BUCKET} FROM ({self.query}) AS rows_of_part"  # noqa: S608
         buffered: list[pa.RecordBatch] = []
         for batch in engine.stream(query, _BATCH_ROWS):
             yield self._batch({name: batch.column(name) for name in self.keys})
             buffered.append(batch)
             if sum(each.nbytes for each in buffered) >= _BUFFERED_BYTES:
+                summed.add(engine.totals_of(buffered, self.totals))
                 yield self._blocks(buffered)
                 buffered.clear()
         if buffered:
+            summed.add(engine.totals_of(buffered, self.totals))
             yield self._blocks(buffered)
 
     def _blocks(self, batches: list[pa.RecordBatch]) -> pa.RecordBatch:

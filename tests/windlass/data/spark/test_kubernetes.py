@@ -69,6 +69,12 @@ def test_the_tasks_of_an_executor_share_what_its_java_process_leaves(session: Se
     assert session.task_memory_bytes == (4096 - 2048 - 256) << 20
 
 
+def test_the_driver_reads_within_its_own_memory_and_cores_and_not_an_executors(session: SessionSettings) -> None:
+    assert session.heap_bytes == 10**9
+    assert session.reader_memory_bytes == 10**9 - (256 << 20)
+    assert session.reader_threads == 1
+
+
 def test_an_executor_reads_credentials_from_the_secret_and_has_no_token(pod: dict[str, Any]) -> None:
     spec, container = pod["spec"], pod["spec"]["containers"][0]
     assert spec["automountServiceAccountToken"] is False
