@@ -7,7 +7,7 @@ from pathlib import Path
 
 from windlass.data.bundle import Bundle
 from windlass.data.description import SplitName
-from windlass.evaluation.analysis.documents import ANALYSIS_NAME, Analysis
+from windlass.evaluation.analysis.documents import ANALYSIS_NAME, Analysis, ImageExamples
 from windlass.evaluation.analysis.robustness import MAX_COLUMNS, robustness
 from windlass.evaluation.analysis.sample import Sample, read_reference, read_sample
 from windlass.evaluation.analysis.subject import Subject
@@ -49,7 +49,6 @@ def analyse(
     from windlass.evaluation.analysis.fairness import fairness
     from windlass.evaluation.analysis.groups import groups_of_images, groups_of_table
     from windlass.evaluation.analysis.importance import permutation_importance
-    from windlass.evaluation.analysis.occlusion import explained_examples
     from windlass.evaluation.analysis.slices import find_slices
 
     bundle = Bundle.open(dataset)
@@ -80,11 +79,18 @@ def analyse(
             ),
             fairness=fairness(subject, config.sensitive, reference),
             importance=None if images else permutation_importance(subject),
-            image_examples=explained_examples(subject, output) if images else None,
+            image_examples=_explained(subject, output) if images else None,
             notes=_notes(sample, bundle.description.rows[split], attacked=attacks is not None),
         )
     analysis.write(output / ANALYSIS_NAME)
     return analysis
+
+
+def _explained(subject: Subject, output: Path) -> ImageExamples:
+    # captum takes a second to import, which tables do without
+    from windlass.evaluation.analysis.occlusion import explained_examples
+
+    return explained_examples(subject, output)
 
 
 def _notes(sample: Sample, rows_of_split: int, *, attacked: bool) -> tuple[str, ...]:
