@@ -9,15 +9,19 @@ another budget needs no other candidates.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Self
 
 from windlass.compression.config import CompressConfig
 from windlass.compression.documents import Candidate, Candidates, LeftOut
 from windlass.compression.errors import NotApplicableError
 from windlass.compression.methods import UNCOMPRESSED, Chain, parse_chain
 from windlass.compression.tree import Tree
-from windlass.progress import message, track
+from windlass.progress import Tracker, message, track
 from windlass.variants.engines import Device
 
 _MENDABLE = 10.0
@@ -109,19 +113,27 @@ class _Climb:
         return candidate
 
     def listed(self, chains: Sequence[Chain]) -> None:
-        """All that the recipe lists, as it is."""
-        with track("making candidates", total=len(chains), unit="candidates") as bar:
+        """All that the recipe lists, as it is: what needs no training is done while the next network is trained."""
+        with track("making candidates", total=len(chains), unit="candidates") as bar, _Beside() as beside:
+            waiting: list[Chain] = []
+
+            def make_waiting() -> None:
+                while waiting:
+                    beside.do(partial(self._make_listed, waiting.pop(0), bar))
+
             for chain in chains:
-                if chain.name not in self.made:
-                    self._make_listed(chain)
-                bar.advance()
+                beside.check()
+                with _named(chain):
+                    self.tree.network(chain.network, meanwhile=make_waiting)
+                waiting.append(chain)
+            make_waiting()
         self.ended = "the recipe lists these candidates"
 
-    def _make_listed(self, chain: Chain) -> None:
-        try:
-            self.make(chain)
-        except NotApplicableError as error:  # one link cannot be made; the recipe lists the whole chain
-            raise NotApplicableError(chain.name, error.cause) from error
+    def _make_listed(self, chain: Chain, bar: Tracker) -> None:
+        if chain.name not in self.made:
+            with _named(chain):
+                self.make(chain)
+        bar.advance()
 
     def ladder(self) -> None:
         """Kind by kind, each until it no longer leads to an acceptable candidate."""
@@ -186,3 +198,39 @@ class _Climb:
     def _late(self) -> bool:
         limit_s = self.config.max_time
         return limit_s is not None and time.monotonic() - self.started_s > limit_s
+
+
+@contextmanager
+def _named(chain: Chain) -> Iterator[None]:
+    """Where one link cannot be made, say so of the whole chain: the recipe lists that."""
+    try:
+        yield
+    except NotApplicableError as error:
+        raise NotApplicableError(chain.name, error.cause) from error
+
+
+class _Beside:
+    """Does one thing after another in a thread of its own: trainings stay in the main thread, which signals reach."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1)
+        self._asked: list[Future[None]] = []
+
+    def do(self, work: Callable[[], None]) -> None:
+        self._asked.append(self._thread.submit(work))
+
+    def check(self) -> None:
+        """Raise what something that is over has raised; the end of the context raises what is left."""
+        for done in filter(Future.done, self._asked):
+            done.result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                for asked in self._asked:
+                    asked.result()
+        finally:
+            self._thread.shutdown(cancel_futures=True)

@@ -7,10 +7,11 @@ of candidates, or another recipe on the same data, makes only what is new.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, Protocol
 
 from windlass.compression.config import CompressConfig
@@ -48,7 +49,7 @@ class Trunk:
 
 
 class Tree:
-    """Makes networks and variants on demand.
+    """Makes networks and variants on demand; networks in one thread, variants in the same one or in another.
 
     Args:
         place: where a network is trained that has to be.
@@ -70,6 +71,8 @@ class Tree:
         self.task, self.threads = get_task(trunk.task), threads
         self.bundle = Bundle.open(workspace.fetch(trunk.dataset))
         self._place, self._key = place, key
+        self._torch = Lock()
+        """A network is traced by patching all of torch: nothing else may call one meanwhile."""
         self._exported: tuple[str, Parts] | None = None
         self._networks: dict[tuple[NetworkMethod, ...], Reference] = {(): trunk.model}
         self._variants: dict[str, Reference] = {}
@@ -86,20 +89,23 @@ class Tree:
         """How a published network is built."""
         return ModelSpec.read(self.workspace.fetch(network) / MODEL_NAME)
 
-    def network(self, methods: tuple[NetworkMethod, ...]) -> Reference:
+    def network(self, methods: tuple[NetworkMethod, ...], meanwhile: Callable[[], None] = lambda: None) -> Reference:
         """The published torch network at the end of these methods; the trained model itself for none.
+
+        Args:
+            meanwhile: called before a training begins.
 
         Raises:
             NotApplicableError: the last method does nothing for the network before it.
             TrainingInterruptedError and the other errors of `windlass.training.place`.
         """
         if methods not in self._networks:
-            self._networks[methods] = self._make_network(methods)
+            self._networks[methods] = self._make_network(methods, meanwhile)
         return self._networks[methods]
 
-    def _make_network(self, methods: tuple[NetworkMethod, ...]) -> Reference:
+    def _make_network(self, methods: tuple[NetworkMethod, ...], meanwhile: Callable[[], None]) -> Reference:
         *before, method = methods
-        shaped = self._shape(self.network(tuple(before)), method)
+        shaped = self._shape(self.network(tuple(before), meanwhile), method)
         asked = method.learning(self.config, self.trunk.train)
         if asked is None:
             return shaped
@@ -123,6 +129,7 @@ class Tree:
             key=key,
             learning=learning,
         )
+        meanwhile()
         # Nobody watches it: its curves would run into those of the model's own training.
         return self._place.train(training, self.workspace, lambda _: nullcontext())[0]
 
@@ -184,7 +191,7 @@ class Tree:
         def make(output: Path) -> None:
             from windlass import models
 
-            with track(f"shaping {method.name}", total=1, unit="networks") as bar:
+            with self._torch, track(f"shaping {method.name}", total=1, unit="networks") as bar:
                 directory = self.workspace.fetch(parent)
                 spec, network = method.shape(*models.load(directory), self.config)
                 source = directory / MODULE_NAME
@@ -196,7 +203,8 @@ class Tree:
     def _export(self, model: Reference) -> Parts:
         """The exported network, kept while candidates of the same network are made one after another."""
         if self._exported is None or self._exported[0] != model.digest:
-            self._exported = model.digest, export_parts(self.task, self.workspace.fetch(model), self.bundle)
+            with self._torch:
+                self._exported = model.digest, export_parts(self.task, self.workspace.fetch(model), self.bundle)
         return self._exported[1]
 
     def _metric(self, chain: Chain) -> float | None:

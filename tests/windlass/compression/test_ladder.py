@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from threading import Event
 from types import SimpleNamespace
 
 import pytest
@@ -36,8 +38,14 @@ class Losses:
                 raise NotApplicableError(method.name, f"there is no {method.name}")
         return Reference(uri=chain.name, digest="0" * 64)
 
-    def network(self, methods: tuple[NetworkMethod, ...]) -> Reference:
+    def network(self, methods: tuple[NetworkMethod, ...], meanwhile: Callable[[], None] = lambda: None) -> Reference:
+        if methods:
+            meanwhile()
+            self.train(methods)
         return Reference(uri="+".join(method.name for method in methods), digest="0" * 64)
+
+    def train(self, methods: tuple[NetworkMethod, ...]) -> None:
+        """It takes no time."""
 
     def notes(self, chain: Chain) -> dict[str, float]:
         return {"fp32/first": 1.0} if "mixed" in chain.name else {}
@@ -141,6 +149,42 @@ def test_a_list_is_made_as_it_is_whatever_it_loses() -> None:
     made = climb(Losses({"sparse-90": 0.8}), candidates=("sparse-90", "pruned-30+int8"))
     assert names(made) == ["fp32", "sparse-90", "pruned-30+int8"]
     assert [candidate.methods for candidate in made.candidates] == [(), ("sparse-90",), ("pruned-30", "int8")]
+
+
+def test_listed_candidates_are_made_while_the_next_network_is_trained() -> None:
+    training, seen = Event(), []
+
+    class Overlapping(Losses):
+        def train(self, methods: tuple[NetworkMethod, ...]) -> None:
+            training.set()
+
+        def variant(self, chain: Chain) -> Reference:
+            if chain.name == "int8":
+                seen.append(training.wait(10))
+            return super().variant(chain)
+
+    assert names(climb(Overlapping(), candidates=["int8", "pruned-50+int8"])) == ["fp32", "int8", "pruned-50+int8"]
+    assert seen == [True]
+
+
+def test_after_a_listed_candidate_that_cannot_be_made_no_further_network_is_trained() -> None:
+    refused, trained = Event(), []
+
+    class Refusing(Losses):
+        def train(self, methods: tuple[NetworkMethod, ...]) -> None:
+            trained.append("+".join(method.name for method in methods))
+            assert refused.wait(10)
+            time.sleep(0.1)
+
+        def variant(self, chain: Chain) -> Reference:
+            if chain.name == "int8-mixed":
+                refused.set()
+            return super().variant(chain)
+
+    tree = Refusing(impossible=("int8-mixed",))
+    with pytest.raises(NotApplicableError, match="int8-mixed cannot be made: there is no int8-mixed"):
+        climb(tree, candidates=["int8-mixed", "pruned-50+int8", "pruned-65+int8"])
+    assert trained == ["pruned-50"]
 
 
 def test_a_listed_candidate_that_makes_no_sense_for_the_model_is_refused() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from windlass.data.bundle import Bundle
 from windlass.data.description import SplitName
-from windlass.evaluation.analysis.documents import ANALYSIS_NAME, Analysis
+from windlass.evaluation.analysis.documents import ANALYSIS_NAME, Analysis, ImageExamples
 from windlass.evaluation.analysis.robustness import MAX_COLUMNS, robustness
 from windlass.evaluation.analysis.sample import Sample, read_reference, read_sample
 from windlass.evaluation.analysis.subject import Subject
@@ -77,7 +77,6 @@ def _look(
     from windlass.evaluation.analysis.fairness import fairness
     from windlass.evaluation.analysis.groups import groups_of_images, groups_of_table
     from windlass.evaluation.analysis.importance import permutation_importance
-    from windlass.evaluation.analysis.occlusion import explained_examples
     from windlass.evaluation.analysis.slices import find_slices
 
     sample, images = subject.sample, subject.task.modality == "images"
@@ -88,7 +87,7 @@ def _look(
     slices = find_slices(subject, groups, uncompressed)
     changes = robustness(subject)
     importance = None if images else permutation_importance(subject)
-    examples = explained_examples(subject, output) if images else None
+    examples = _explained(subject, output) if images else None
     attacks = adversarial(attacked, model, reference)
     return Analysis(
         variants=tuple(subject.engines),
@@ -108,6 +107,13 @@ def _look(
         notes=_notes(sample, bundle.description.rows[sample.split], subject.limit, attacked=attacks is not None),
         left_out=tuple(subject.limit.left_out),
     )
+
+
+def _explained(subject: Subject, output: Path) -> ImageExamples | None:
+    # captum takes a second to import, which tables do without
+    from windlass.evaluation.analysis.occlusion import explained_examples
+
+    return explained_examples(subject, output)
 
 
 def _notes(sample: Sample, rows_of_split: int, limit: TimeLimit, *, attacked: bool) -> tuple[str, ...]:
