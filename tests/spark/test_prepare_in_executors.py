@@ -3,36 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import shutil
-import socket
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import boto3
-import pyspark
 import pytest
-from kubernetes import client, config
 
-from installations import SPARK, installation_settings
-from pods_as_processes import ADDRESS, DRIVER, PodsAsProcesses, pods_as_processes
+from pods_as_processes import PodsAsProcesses
+from spark_executors import driver_in_this_process, object_store, settings_of
 from windlass.cluster._checks_rights import DRIVER_RIGHTS
-from windlass.cluster.settings import ClusterSettings, StorageSettings
 from windlass.data.bundle import Bundle
 from windlass.data.config import DataConfig
 from windlass.data.description import SPLITS
 from windlass.data.prepare import prepare
 from windlass.data.sources import resolve_source
-from windlass.data.spark import place
-from windlass.data.spark.kubernetes import DriverPod, ExecutorPods, SparkCluster, cluster_session
+from windlass.data.spark.kubernetes import ExecutorPods, SparkCluster
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.usefixtures("small_parts")]
 
@@ -41,59 +30,15 @@ PODS = ExecutorPods(count=2, memory_bytes=15 * 10**8, cpu=0.5)
 
 
 @pytest.fixture
-def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind((ADDRESS, 0))
-        port = int(free.getsockname()[1])
-    url = f"http://{ADDRESS}:{port}"
-    variables = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
-    for name, value in {**variables, "AWS_ENDPOINT_URL": url}.items():
-        monkeypatch.setenv(name, value)
-    command = [sys.executable, "-m", "moto.server", "-H", ADDRESS, "-p", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
-        until_s = time.monotonic() + 60
-        while time.monotonic() < until_s:
-            with suppress(OSError), socket.create_connection((ADDRESS, port), timeout=1):
-                break
-            time.sleep(0.05)
+def endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    with object_store(tmp_path / "store", monkeypatch) as url:
         yield url
-        server.kill()
 
 
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PodsAsProcesses]:
-    """What a pod of a cluster finds; the API of a test has no certificate and knows the driver by another name."""
-    directory = tmp_path / "cluster"
-    directory.mkdir()
-    java = os.environ.get("JAVA_HOME") or Path(shutil.which("java") or "").resolve().parents[1]
-    with pods_as_processes(directory) as cluster:
-        variables = {
-            "SPARK_HOME": Path(pyspark.__file__).parent,
-            "JAVA_HOME": java,
-            "SPARK_LOCAL_IP": ADDRESS,
-            "KUBERNETES_SERVICE_HOST": ADDRESS,
-            "KUBERNETES_SERVICE_PORT": cluster.port,
-        }
-        for name, value in variables.items():
-            monkeypatch.setenv(name, str(value))
-
-        def without_certificate(*arguments: Any, **settings: Any) -> Any:
-            session = cluster_session(*arguments, **settings)
-            master = {"spark.master": session.conf["spark.master"].replace("https", "http")}
-            # how soon a lost pod is noticed where no watch tells it
-            polling = {"spark.kubernetes.executor.apiPollingInterval": "2s"}
-            return replace(session, conf={**session.conf, **master, **polling})
-
-        api = client.Configuration(host=f"http://{ADDRESS}:{cluster.port}")
-        monkeypatch.setattr(config, "load_incluster_config", lambda: client.Configuration.set_default(api))
-        monkeypatch.setattr(place, "cluster_session", without_certificate)
-        monkeypatch.setattr(DriverPod, "here", classmethod(lambda cls: cls(DRIVER, ADDRESS)))
+    with driver_in_this_process(tmp_path / "cluster", monkeypatch) as cluster:
         yield cluster
-
-
-def settings_of(root: str, endpoint: str) -> ClusterSettings:
-    storage = StorageSettings(root=root, endpoint=endpoint, secret="store")
-    return installation_settings(storage=storage, spark=SPARK)
 
 
 def upload_table(endpoint: str) -> Any:

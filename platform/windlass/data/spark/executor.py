@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-_FIRST_HEAP = "-Xms64m"
-"""Java takes more as it needs it; Spark's own image gives an executor all at once."""
 _MAIN = "org.apache.spark.scheduler.cluster.k8s.KubernetesExecutorBackend"
 _OPTION = "SPARK_JAVA_OPT_"
 _ARGUMENTS = {
@@ -28,7 +26,7 @@ def executor_command(environment: Mapping[str, str]) -> list[str]:
     """The command line of an executor, from the variables that Spark sets in its pod."""
     numbers = sorted(int(name.removeprefix(_OPTION)) for name in environment if name.startswith(_OPTION))
     options = [environment[f"{_OPTION}{number}"] for number in numbers]
-    heap = [_FIRST_HEAP, f"-Xmx{environment['SPARK_EXECUTOR_MEMORY']}"]
+    heap = [f"-Xmx{environment['SPARK_EXECUTOR_MEMORY']}"]
     classes = ["-cp", f"{environment['SPARK_HOME']}/jars/*", _MAIN]
     arguments = [word for flag, name in _ARGUMENTS.items() for word in (flag, environment[name])]
     return [f"{environment['JAVA_HOME']}/bin/java", *options, *heap, *classes, *arguments]

@@ -28,7 +28,6 @@ _LOCAL_ADDRESS = "127.0.0.1"
 _JAVA_OPTIONS = (
     # The program's expressions over a wide table make methods that Java would else interpret for ever.
     "-XX:-DontCompileHugeMethods",
-    "-XX:+UseParallelGC",
 )
 _CONF = {
     "spark.app.name": "windlass",
@@ -87,6 +86,8 @@ class SessionSettings:
     reader_memory_bytes: int
     """What this process may take to read files itself, beside the Java process that it starts."""
     reader_threads: int
+    java_options: tuple[str, ...] = ()
+    """Of this place, over what is common to all."""
     conf: Mapping[str, str] = field(default_factory=dict)
     """Spark's own configuration of the place, over what is common to all."""
     scratch: str | None = None
@@ -110,6 +111,7 @@ def local_settings(directory: Path, *, threads: int, memory_limit_bytes: int) ->
         # it reads when no task runs
         reader_memory_bytes=outside_heap_bytes,
         reader_threads=threads,
+        java_options=("-XX:+UseParallelGC",),
         conf=conf,
     )
 
@@ -158,12 +160,13 @@ def _java_command() -> str | None:
 
 
 def _conf_of(settings: SessionSettings) -> dict[str, str]:
+    options = " ".join((*_JAVA_OPTIONS, *settings.java_options))
     return {
         "spark.local.dir": str(settings.directory),
         "spark.sql.warehouse.dir": str(settings.directory / "warehouse"),
         "spark.driver.memory": f"{settings.heap_bytes // _MEBIBYTE}m",
-        "spark.driver.defaultJavaOptions": " ".join(_JAVA_OPTIONS),
-        "spark.executor.defaultJavaOptions": " ".join(_JAVA_OPTIONS),
+        "spark.driver.defaultJavaOptions": options,
+        "spark.executor.defaultJavaOptions": options,
         "spark.sql.shuffle.partitions": str(2 * settings.slots),
         "spark.default.parallelism": str(2 * settings.slots),
     }

@@ -100,6 +100,10 @@ def test_an_executor_is_placed_as_the_other_pods_of_the_run(pod: dict[str, Any])
     assert pod["spec"]["imagePullSecrets"] == [{"name": "pull"}]
 
 
+def test_driver_and_executors_begin_with_a_small_heap(session: SessionSettings) -> None:
+    assert "-Xms64m" in session.java_options
+
+
 def test_executors_are_found_by_their_driver(pod: dict[str, Any]) -> None:
     label, _, value = executors_of(DRIVER).partition("=")
     assert pod["metadata"]["labels"][label] == value == DRIVER.name
@@ -118,10 +122,10 @@ def test_an_executors_command_has_the_options_in_their_order() -> None:
     }
     places = {"JAVA_HOME": "/opt/java", "SPARK_HOME": "/opt/spark", "SPARK_EXECUTOR_MEMORY": "2048m"}
     command = executor_command({**options, **said, **places})
-    assert command[:8] == [
+    assert command[:7] == [
         "/opt/java/bin/java",
         *("-Dn=0", "-Dn=2", "-Dn=10"),
-        *("-Xms64m", "-Xmx2048m"),
+        "-Xmx2048m",
         *("-cp", "/opt/spark/jars/*"),
     ]
     assert set(said.values()) <= set(command)
