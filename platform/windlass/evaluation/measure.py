@@ -37,6 +37,7 @@ from windlass.evaluation.errors import EmptySplitError
 from windlass.evaluation.inputs import read_inputs, write_inputs
 from windlass.evaluation.machine import machine
 from windlass.evaluation.quality import Scored, mistakes
+from windlass.evaluation.resamples import write_resamples
 from windlass.evaluation.serving_process import ServingProcess, measure_memory
 from windlass.evaluation.timing import MIN_ROUNDS
 from windlass.progress import Tracker, message, track
@@ -71,7 +72,7 @@ def measure(
     timed: bool = True,
     preload: tuple[str, ...] = (),
 ) -> Measurement:
-    """Write measurement.json and predictions.npz of one variant into `output`.
+    """Write measurement.json, predictions.npz and resamples.npz of one variant into `output`.
 
     One candidate at a time is measured on this machine; others wait.
 
@@ -104,13 +105,15 @@ def measure(
             found = _observe(candidate, request, folder, serve.workers, bar, timed=timed)
             np.savez_compressed(output / PREDICTIONS_NAME, predictions=found.predictions, targets=targets)
             bootstrap = Bootstrap(len(targets), config)
+            scored = Scored.of(get_task(task), found.predictions, targets, bootstrap)
+            write_resamples(output, scored.samples)
             files = [variant / name for name in open_variant(variant).files]
             measurement = Measurement(
                 candidate=candidate,
                 variant=reference,
                 rows=len(targets),
                 metric=get_task(task).metric,
-                quality=Scored(get_task(task), found.predictions, targets, bootstrap).quality(),
+                quality=scored.quality(),
                 size_bytes=sum(path.stat().st_size for path in files),
                 latency=found.latency,
                 memory=found.memory,
