@@ -40,14 +40,13 @@ def compare(
     """
     measured = {Measurement.read(directory / MEASUREMENT_NAME).candidate: directory for directory in directories}
     base, targets = read_predictions(measured[uncompressed])
-    bootstrap, kind = Bootstrap(len(targets), config), get_task(task)
-    scored_base = Scored(kind, base, targets, bootstrap)
-    comparisons, samples = [], {uncompressed: scored_base.samples}
+    kind = get_task(task)
+    scored_base = Scored.read(kind, measured[uncompressed], config.confidence)
+    comparisons, all_scored = [], {uncompressed: scored_base}
     for name, directory in measured.items():
         if name != uncompressed:
             answers, _ = read_predictions(directory)
-            scored = Scored(kind, answers, targets, bootstrap)
-            samples[name] = scored.samples
+            scored = all_scored[name] = Scored.read(kind, directory, config.confidence)
             comparisons.append(
                 Comparison(
                     candidate=name,
@@ -57,9 +56,9 @@ def compare(
                     flips=flips(base, answers, targets),
                 )
             )
-    trivial = []
+    trivial, bootstrap = [], Bootstrap(len(targets), config)
     for baseline in read_baselines(baselines) if baselines else ():
-        scored = Scored(kind, baseline.predictions, targets, bootstrap)
+        scored = Scored.of(kind, baseline.predictions, targets, bootstrap)
         trivial.append(
             Baseline(
                 name=baseline.name,
@@ -79,5 +78,12 @@ def compare(
         beats_baselines=all(baseline.margin.low > 0 for baseline in trivial) if trivial else None,
     )
     evaluation.write(output / EVALUATION_NAME)
-    write_resamples(output, samples)
+    write_resamples(
+        output,
+        {
+            f"{name}/{metric}": sample_R
+            for name, scored in all_scored.items()
+            for metric, sample_R in scored.samples.items()
+        },
+    )
     return evaluation

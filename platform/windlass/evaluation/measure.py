@@ -37,6 +37,7 @@ from windlass.evaluation.errors import EmptySplitError
 from windlass.evaluation.inputs import read_inputs, write_inputs
 from windlass.evaluation.machine import machine
 from windlass.evaluation.quality import Scored, mistakes
+from windlass.evaluation.resamples import write_resamples
 from windlass.evaluation.serving_process import ServingProcess, measure_memory
 from windlass.evaluation.timing import MIN_ROUNDS
 from windlass.progress import Tracker, message, track
@@ -71,7 +72,7 @@ def measure(
     timed: bool = True,
     preload: tuple[str, ...] = (),
 ) -> Measurement:
-    """Write measurement.json and predictions.npz of one variant into `output`.
+    """Write measurement.json, predictions.npz and resamples.npz of one variant into `output`.
 
     One candidate at a time is measured on this machine; others wait.
 
@@ -105,6 +106,7 @@ def measure(
                 candidate,
                 found,
                 targets,
+                output,
                 variant=variant,
                 reference=reference,
                 sample=read_inputs(folder / "sample.npz"),
@@ -127,6 +129,7 @@ def _describe(
     candidate: str,
     found: _Observed,
     targets: Any,
+    output: Path,
     *,
     variant: Path,
     reference: Reference,
@@ -135,15 +138,17 @@ def _describe(
     config: EvaluateConfig,
     serve: ServeConfig,
 ) -> Measurement:
-    """What was observed as the figures that are published, with intervals."""
+    """What was observed as the figures that are published, with intervals, whose resamples are written beside them."""
     bootstrap = Bootstrap(len(targets), config)
+    scored = Scored.of(task, found.predictions, targets, bootstrap)
+    write_resamples(output, scored.samples)
     files = [variant / name for name in open_variant(variant).files]
     return Measurement(
         candidate=candidate,
         variant=reference,
         rows=len(targets),
         metric=task.metric,
-        quality=Scored(task, found.predictions, targets, bootstrap).quality(),
+        quality=scored.quality(),
         size_bytes=sum(path.stat().st_size for path in files),
         latency=found.latency,
         memory=found.memory,

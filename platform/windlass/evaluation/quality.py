@@ -8,21 +8,24 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from windlass.evaluation.bootstrap import Bootstrap, resampled_classes, resampled_quality
+from windlass.evaluation.bootstrap import Bootstrap, percentile_interval, resampled_classes, resampled_quality
 from windlass.evaluation.documents import (
+    MEASUREMENT_NAME,
     PREDICTIONS_NAME,
     CalibrationBin,
     ClassFlips,
     ClassQuality,
     Interval,
+    Measurement,
     Mistakes,
     ResidualDecile,
 )
 from windlass.evaluation.errors import NotFiniteAnswersError, UndefinedMetricError
+from windlass.evaluation.resamples import read_resamples
 from windlass.tasks import Task
 from windlass.tasks.metric_names import CALIBRATION_BINS
 from windlass.tasks.metrics import calibration_bins, normalized
@@ -33,9 +36,16 @@ MAX_SHOWN_CLASSES = 50
 
 
 class Scored:
-    """One model's answers to the rows of a split, and its metrics on all rows and on each resample."""
+    """The metrics of one model's answers to the rows of a split: on all rows, and on each resample, [R]."""
 
-    def __init__(self, task: Task, predictions: Array, targets_N: Array, bootstrap: Bootstrap) -> None:
+    def __init__(
+        self, task: Task, points: Mapping[str, float], samples: Mapping[str, Array], confidence: float
+    ) -> None:
+        self.points, self.samples = points, samples
+        self._task, self._confidence = task, confidence
+
+    @classmethod
+    def of(cls, task: Task, predictions: Array, targets_N: Array, bootstrap: Bootstrap) -> Self:
         """Score answers [N, C] or [N].
 
         Raises:
@@ -45,22 +55,29 @@ class Scored:
         answers = predictions if predictions.ndim == 1 else predictions / _positive(predictions.sum(axis=1))[:, None]
         if bad := len(targets_N) - int(np.isfinite(answers.reshape(len(targets_N), -1)).all(axis=1).sum()):
             raise NotFiniteAnswersError(bad, len(targets_N))
-        points = task.quality(predictions, targets_N)
-        self.points = {name: value for name, value in points.items() if math.isfinite(value)}
-        if task.metric not in self.points:
+        found = task.quality(predictions, targets_N)
+        points = {name: value for name, value in found.items() if math.isfinite(value)}
+        if task.metric not in points:
             raise UndefinedMetricError(task.metric, len(targets_N))
-        self.samples = resampled_quality(predictions, targets_N, bootstrap)
-        self.samples = {name: _unbiased(name, sample_R, points[name]) for name, sample_R in self.samples.items()}
-        self._task, self._bootstrap = task, bootstrap
+        samples = resampled_quality(predictions, targets_N, bootstrap)
+        samples = {name: _unbiased(name, sample_R, found[name]) for name, sample_R in samples.items()}
+        return cls(task, points, samples, bootstrap.confidence)
+
+    @classmethod
+    def read(cls, task: Task, directory: Path, confidence: float) -> Self:
+        """That of a measurement."""
+        quality = Measurement.read(directory / MEASUREMENT_NAME).quality
+        points = {name: interval.point for name, interval in quality.items()}
+        return cls(task, points, read_resamples(directory), confidence)
 
     def quality(self) -> dict[str, Interval]:
         """Every metric that is defined on these rows."""
-        return {name: self._bootstrap.interval(value, self.samples[name]) for name, value in self.points.items()}
+        return {name: self._interval(value, self.samples[name]) for name, value in self.points.items()}
 
     def minus(self, other: Scored) -> dict[str, Interval]:
         """Every metric of this model less that of another on the same rows, paired by row."""
         return {
-            name: self._bootstrap.interval(value - other.points[name], self.samples[name] - other.samples[name])
+            name: self._interval(value - other.points[name], self.samples[name] - other.samples[name])
             for name, value in self.points.items()
             if name in other.points
         }
@@ -71,6 +88,9 @@ class Scored:
         if self._task.higher_is_better:
             return difference
         return Interval(point=-difference.point, low=-difference.high, high=-difference.low)
+
+    def _interval(self, point: float, sample_R: Array) -> Interval:
+        return percentile_interval(point, sample_R, self._confidence)
 
 
 def _positive(sums_N: Array) -> Array:

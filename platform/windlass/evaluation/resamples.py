@@ -1,4 +1,4 @@
-"""Every candidate's metrics on each resample, kept beside an evaluation: a budget may ask for another confidence.
+"""Metrics on each resample, kept beside what was made of them: to compare candidates, and for other confidences.
 
 Shapes: R resamples.
 """
@@ -18,27 +18,27 @@ from windlass.tasks import Task
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def write_resamples(directory: Path, by_candidate: Mapping[str, Mapping[str, Array]]) -> None:
-    """Write each candidate's metrics, float64 [R] each: 8 KB for a metric on 1,000 resamples."""
-    arrays: dict[str, Any] = {
-        f"{candidate}/{metric}": sample_R
-        for candidate, samples in by_candidate.items()
-        for metric, sample_R in samples.items()
-    }
-    np.savez(directory / RESAMPLES_NAME, **arrays)
+def write_resamples(directory: Path, samples: Mapping[str, Array]) -> None:
+    """Write float64 [R] by name: 8 KB for a metric on 1,000 resamples."""
+    np.savez(directory / RESAMPLES_NAME, **samples)  # type: ignore[arg-type]
+
+
+def read_resamples(directory: Path) -> dict[str, Array]:
+    """What `write_resamples` wrote."""
+    with np.load(directory / RESAMPLES_NAME, allow_pickle=False) as arrays:
+        return dict(arrays)
 
 
 def at_confidence(evaluation: Evaluation, directory: Path, confidence: float | None, task: Task) -> Evaluation:
     """The same evaluation with the intervals that a budget judges, of quality and of drops, at another confidence.
 
     Args:
-        directory: what `write_resamples` wrote of it.
+        directory: holds every candidate's metrics as `candidate/metric`.
         confidence: None for that of the evaluation.
     """
     if confidence is None or confidence == evaluation.confidence:
         return evaluation
-    with np.load(directory / RESAMPLES_NAME, allow_pickle=False) as arrays:
-        samples = {name: arrays[name] for name in arrays}
+    samples = read_resamples(directory)
 
     def again(interval: Interval, sample_R: Array) -> Interval:
         return percentile_interval(interval.point, sample_R, confidence)

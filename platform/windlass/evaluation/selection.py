@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from windlass.errors import EXIT_OVER_BUDGET, EXIT_TEST_OVER_BUDGET
-from windlass.evaluation.bootstrap import Bootstrap
 from windlass.evaluation.config import BudgetConfig, EvaluateConfig, Objective
 from windlass.evaluation.documents import (
     MEASUREMENT_NAME,
@@ -21,7 +20,7 @@ from windlass.evaluation.documents import (
     Verdict,
 )
 from windlass.evaluation.limits import NO_DROP, Figures, Limit, Unit, limits_of, misses_of, shown
-from windlass.evaluation.quality import Scored, read_predictions
+from windlass.evaluation.quality import Scored
 from windlass.tasks import get_task
 
 
@@ -161,10 +160,8 @@ def judge_test(
 
 def _drop(uncompressed: Path, chosen: Path, task: str, config: EvaluateConfig) -> Interval:
     """By how much the chosen one is worse in the main metric, paired by row."""
-    base, targets = read_predictions(uncompressed)
-    answers, _ = read_predictions(chosen)
-    bootstrap = Bootstrap(len(targets), config)
-    before, after = (Scored(get_task(task), predictions, targets, bootstrap) for predictions in (base, answers))
+    kind = get_task(task)
+    before, after = (Scored.read(kind, directory, config.confidence) for directory in (uncompressed, chosen))
     return before.better_than(after)
 
 

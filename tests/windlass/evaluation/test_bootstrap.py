@@ -32,7 +32,7 @@ def classification(rows: int, classes: int, seed: int = 0) -> tuple[Array, Array
 
 
 def scored(task: Task, predictions: Array, targets: Array, config: EvaluateConfig = CONFIG) -> Scored:
-    return Scored(task, predictions, targets, Bootstrap(len(targets), config))
+    return Scored.of(task, predictions, targets, Bootstrap(len(targets), config))
 
 
 def drawn_rows(bootstrap: Bootstrap, resample: int) -> Array:
@@ -129,7 +129,7 @@ def test_difference_is_paired_by_row() -> None:
     worse[:40] = worse[:40, ::-1]
     config = EvaluateConfig()
     bootstrap = Bootstrap(400, config)
-    first, second = (Scored(CLASSES, answers, targets, bootstrap) for answers in (better, worse))
+    first, second = (Scored.of(CLASSES, answers, targets, bootstrap) for answers in (better, worse))
     difference = second.minus(first)["accuracy"]
     spread = np.sqrt(0.1 * 0.9 / 400)
     assert difference.point == pytest.approx(-0.1)
@@ -144,7 +144,7 @@ def test_everything_about_ten_thousand_rows_of_ten_classes_takes_about_a_second(
     scored(CLASSES, predictions[:99], targets[:99])  # imports
     start_s = time.process_time()
     bootstrap = Bootstrap(10_000, EvaluateConfig())
-    Scored(CLASSES, predictions, targets, bootstrap).quality()
+    Scored.of(CLASSES, predictions, targets, bootstrap).quality()
     mistakes(predictions, targets, bootstrap)
     assert time.process_time() - start_s < 4  # seconds of both cores together, on a busy machine
 

@@ -29,7 +29,7 @@ from windlass.evaluation.documents import (
 )
 from windlass.evaluation.errors import UndefinedMetricError
 from windlass.evaluation.quality import Scored, read_predictions
-from windlass.evaluation.resamples import at_confidence
+from windlass.evaluation.resamples import at_confidence, write_resamples
 from windlass.evaluation.selection import judge_test, select_candidate
 from windlass.recipe.load import load_recipe
 from windlass.storage import Reference
@@ -336,14 +336,14 @@ def test_figures_of_a_gpu_are_said_to_leave_out_its_memory_and_energy() -> None:
     assert note.startswith("Measured on a GPU: memory is that of the processes on the host alone")
 
 
-Tested = Callable[[float], list[Path]]
+Tested = Callable[..., list[Path]]
 
 
 @pytest.fixture
 def tested(tmp_path: Path) -> Tested:
     """Measurements on test of fp32, right in 95 % of 400 rows, and of int8, wrong in a given further share."""
 
-    def make(lost: float) -> list[Path]:
+    def make(lost: float, resamples: int = 1000) -> list[Path]:
         rng = np.random.default_rng(0)
         targets = rng.integers(0, 2, 400)
         directories = []
@@ -353,8 +353,12 @@ def tested(tmp_path: Path) -> Tested:
             directory = tmp_path / name
             directory.mkdir()
             accuracy = Interval(point=1 - wrong, low=1 - wrong - 0.02, high=1 - wrong + 0.02)
-            measurement(name, rows=400, quality={"accuracy": accuracy}).write(directory / MEASUREMENT_NAME)
             np.savez(directory / PREDICTIONS_NAME, predictions=predictions, targets=targets)
+            bootstrap = Bootstrap(400, EvaluateConfig(bootstrap=resamples))
+            scored = Scored.of(get_task(TASK), predictions, targets, bootstrap)
+            write_resamples(directory, scored.samples)
+            quality = {**scored.quality(), "accuracy": accuracy}
+            measurement(name, rows=400, quality=quality).write(directory / MEASUREMENT_NAME)
             directories.append(directory)
         return directories
 
@@ -421,7 +425,7 @@ def test_uncompressed_winner_has_no_drop_on_test(tested: Tested) -> None:
 def test_a_budget_of_another_confidence_judges_by_the_same_resamples_as_an_evaluation_of_that_confidence(
     tested: Tested, tmp_path: Path
 ) -> None:
-    directories, by_confidence = tested(0.0125), {}
+    directories, by_confidence = tested(0.0125, resamples=500), {}
     for confidence in (0.95, 0.5):
         output = tmp_path / str(confidence)
         output.mkdir()
@@ -434,9 +438,9 @@ def test_a_budget_of_another_confidence_judges_by_the_same_resamples_as_an_evalu
     assert wider.low < wanted.low < wanted.high < wider.high
     assert judged.confidence == 0.5
     quality = {m.candidate: m.quality["accuracy"] for m in judged.measurements}
+    bootstrap = Bootstrap(400, EvaluateConfig(bootstrap=500, confidence=0.5))
     for directory in directories:
-        answers, targets = read_predictions(directory)
-        scored = Scored(get_task(TASK), answers, targets, Bootstrap(400, EvaluateConfig(bootstrap=500, confidence=0.5)))
+        scored = Scored.of(get_task(TASK), *read_predictions(directory), bootstrap)
         found = scored.quality()["accuracy"]
         assert (quality[directory.name].low, quality[directory.name].high) == (found.low, found.high)
     between = BudgetConfig(max_quality_drop=(wanted.high + wider.high) / 2, max_size=100_000, confidence=0.5)
@@ -465,7 +469,7 @@ def test_comparison_is_paired_by_row(tested: Tested, tmp_path: Path) -> None:
 
 def test_uncompressed_model_is_compared_with_trivial_ones_on_the_same_rows(tested: Tested, tmp_path: Path) -> None:
     """One that always answers the first class is beaten; one that is always right is not."""
-    directories, config = tested(0.1), EvaluateConfig(bootstrap=300)
+    directories, config = tested(0.1), EvaluateConfig(bootstrap=1000)
     _, targets = read_predictions(directories[0])
     for name, answers, beaten in (("poor", np.zeros(400, int), True), ("perfect", targets, False)):
         folder = tmp_path / name
@@ -482,7 +486,7 @@ def test_uncompressed_model_is_compared_with_trivial_ones_on_the_same_rows(teste
 
 
 def test_measurements_are_priced_when_they_are_compared(tested: Tested, tmp_path: Path) -> None:
-    config = EvaluateConfig(bootstrap=100, price_per_hour=3.6, watts_per_core=20)
+    config = EvaluateConfig(bootstrap=1000, price_per_hour=3.6, watts_per_core=20)
     found = compare(tested(0.1), tmp_path, uncompressed="fp32", config=config, task=TASK)
     for measured in found.measurements:
         assert [spent.price for spent in measured.cost.per_1000_rows] == pytest.approx([1 / 9000, 1 / 900, 1 / 90])

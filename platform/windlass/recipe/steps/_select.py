@@ -32,7 +32,7 @@ def select(
 
     Both are also looked at closely, on validation; where nothing is inside the budget, the uncompressed one alone.
     """
-    from windlass.evaluation.report import write_report
+    from windlass.evaluation.report import start_bundling, write_report
     from windlass.evaluation.resamples import at_confidence
     from windlass.evaluation.selection import select_candidate
     from windlass.training.documents import TRAINING_NAME, TrainingSummary
@@ -59,6 +59,7 @@ def select(
     key = step_key("select", **decided_by, **shown)
 
     def make(output: Path) -> None:
+        start_bundling()  # on test no time is measured that it could disturb
         verdict = _judge_on_test(resolved, workspace, dataset, listed, decided, decided_by)
         verdict.write(output / VERDICT_NAME)
         write_report(

@@ -26,7 +26,8 @@ def test_the_main_metric_and_its_drop_are_those_of_measurement(people: Bundle, h
     for subject in (classes, numbers):
         targets, metric = subject.sample.targets, subject.task.metric
         scored = {
-            name: Scored(subject.task, answers, targets, subject.bootstrap) for name, answers in subject.answers.items()
+            name: Scored.of(subject.task, answers, targets, subject.bootstrap)
+            for name, answers in subject.answers.items()
         }
         for name, answers in subject.answers.items():
             expected = scored[name].quality()[metric]
