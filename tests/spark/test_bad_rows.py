@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from windlass.data.errors import BadRowError
+from windlass.data.errors import BadRowError, TargetError
 from windlass.data.sources import resolve_source
 from windlass.data.spark.engine import SparkEngine, SparkTaskError
 from windlass.data.spark.session import local_settings, spark_session
@@ -58,6 +58,23 @@ def test_bad_lines_are_counted_over_all_parts_and_left_out_where_the_recipe_says
     description = prepare_table("spark", str(tmp_path / "a.csv"), bad_rows="drop").description
     assert description.dropped_rows == {"does not parse": 3}
     assert sum(description.rows.values()) == 5997
+
+
+def test_too_many_classes_in_all_parts_together_are_refused_after_bad_rows_and_in_the_words_of_duckdb(
+    tmp_path: Path, prepare_table: Any
+) -> None:
+    rows = [f"{i % 90}.{i},{'abc'[i % 3]},class-{i % 1500}\n" for i in range(6000)]
+    path = tmp_path / "a.csv"
+    said = []
+    for engine in ("duckdb", "spark"):
+        path.write_text(HEADER + "".join(rows))
+        with pytest.raises(TargetError, match="has more than 1,000 classes in 6,000 rows") as refused:
+            prepare_table(engine, str(path))
+        path.write_text(HEADER + "".join([*rows[:5000], "many,a,class-1\n", *rows[5000:]]))
+        with pytest.raises(BadRowError, match=r"a\.csv, row 5002, column 'size': 'many' is not a number"):
+            prepare_table(engine, str(path), columns={"size": "number"})
+        said.append(str(refused.value))
+    assert said[0] == said[1]
 
 
 def test_a_json_line_that_is_no_object_is_named(tmp_path: Path, prepare_table: Any) -> None:

@@ -18,13 +18,13 @@ from windlass.cluster.kinds import BATCHJOB
 from windlass.cluster.placement import ANYWHERE, Placement, pod_fields
 from windlass.cluster.render import Manifest, render_pod
 from windlass.cluster.settings import ClusterSettings, SparkSettings
-from windlass.data.spark.session import LEAST_HEAP_BYTES, SessionSettings
+from windlass.data.spark.session import FIRST_COMPILER, LEAST_HEAP_BYTES, SessionSettings
 
 _MEBIBYTE = 1 << 20
 _HEAP_SHARE = 0.5
 """Of an executor's memory; the rest is for the Python workers, which read and write files, and for Java's own."""
 _SMALL_HEAP = ("-XX:+UseSerialGC", "-Xms64m")
-"""Java begins with little and gives it back. What passes through it seldom lives: one thread collects that."""
+"""Java begins with little and gives it back. Blocks pass through it and few live on: one thread collects those."""
 _JAVA_BYTES = 256 * _MEBIBYTE
 """Of an executor's Java process beyond its heap: code, threads, buffers of the network."""
 _LABELS = {"app.kubernetes.io/managed-by": "windlass", "windlass.io/part": "executor"}
@@ -125,7 +125,9 @@ def cluster_session(
         reader_memory_bytes=max(0, memory_limit_bytes - heap_bytes - _JAVA_BYTES),
         # the driver's pod has the cores of an executor kept free for it, however many its node has
         reader_threads=pods.slots,
-        java_options=_SMALL_HEAP,
+        # it runs no task
+        driver_options=(*_SMALL_HEAP, FIRST_COMPILER),
+        executor_options=_SMALL_HEAP,
         conf=_conf(settings, pods, driver, template),
         scratch=scratch,
     )

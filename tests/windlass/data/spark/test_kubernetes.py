@@ -101,7 +101,8 @@ def test_an_executor_is_placed_as_the_other_pods_of_the_run(pod: dict[str, Any])
 
 
 def test_driver_and_executors_begin_with_a_small_heap(session: SessionSettings) -> None:
-    assert "-Xms64m" in session.java_options
+    assert "-Xms64m" in session.driver_options
+    assert "-Xms64m" in session.executor_options
 
 
 def test_executors_are_found_by_their_driver(pod: dict[str, Any]) -> None:
