@@ -29,6 +29,7 @@ from typing import Any
 
 import psutil
 from bench_whole_way import summed_pss
+from results import write_results
 
 from windlass.compression.documents import CANDIDATES_NAME, Candidates
 from windlass.data.bundle import Bundle
@@ -201,10 +202,7 @@ def main() -> None:
         found |= compare_auto(asked.recipes or [RECIPES / f"{name}.yaml" for name in [*names, "digits"]])
     if asked.only != "auto" and "mnist" in names:
         found["listed"] = compare_listed(RECIPES / "mnist.yaml")
-    folder = Path("bench-results")
-    folder.mkdir(exist_ok=True)
-    text = json.dumps({"found": found, "targets": TARGETS}, indent=2)
-    (folder / "compression.json").write_text(text + "\n", encoding="utf-8")
+    write_results("compression", {"found": found, "targets": TARGETS})
 
 
 if __name__ == "__main__":

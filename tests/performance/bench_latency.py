@@ -15,6 +15,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from results import write_results
+
 from windlass.compression.documents import CANDIDATES_NAME, Candidate, Candidates
 from windlass.evaluation.config import EvaluateConfig
 from windlass.evaluation.documents import Measurement
@@ -82,11 +84,7 @@ def main() -> None:
         agree = sum(e["difference"] <= TARGET for e in pairs)
         neither = sum(not e["noisy"] and e["difference"] > TARGET for e in pairs)
         print(f"{key[0]:12}{key[1]:>9}{key[2]:6}{len(pairs):6}{noisy:12}{agree:13}{neither:9}")
-    folder = Path("bench-results")
-    folder.mkdir(exist_ok=True)
-    (folder / "latency.json").write_text(
-        json.dumps({"found": found, "target": TARGET}, indent=2) + "\n", encoding="utf-8"
-    )
+    write_results("latency", {"found": found, "target": TARGET})
 
 
 if __name__ == "__main__":
