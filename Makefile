@@ -50,13 +50,15 @@ test-lowest: install  ## the fast tests on the lowest versions that pyproject.to
 	.venv-lowest/bin/python -m pip install --quiet --no-deps -e .
 	.venv-lowest/bin/python -m pytest -q -m "$(FAST) and $(APART)"
 
-check: install  ## what each commit has to pass: style, types, layers, the fast tests
+check: lint  ## what each commit has to pass: that and the fast tests
+	$(PYTEST) -q -m "$(FAST) and $(APART)"
+
+lint: install  ## style, types and layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy platform/windlass platform/windlass_cli components/windlass_components \
 		pipelines/windlass_pipelines services/gateway/windlass_gateway
 	$(BIN)/lint-imports --no-logo
-	$(PYTEST) -q -m "$(FAST) and $(APART)"
 
 format: install  ## style, mended in place
 	$(BIN)/ruff check --fix .
@@ -97,4 +99,4 @@ $(SPARK_STAMP): pyproject.toml constraints-spark.txt
 clean:  ## remove what was built; results in .windlass/ stay
 	rm -rf $(VENV) $(SPARK_VENV) .venv-lowest .mypy_cache .ruff_cache .pytest_cache bench-results
 
-.PHONY: help run test test-faults test-images test-spark test-cluster test-cluster-full test-cluster-node test-lowest check format bench generate constraints requirements images install clean
+.PHONY: help run test test-faults test-images test-spark test-cluster test-cluster-full test-cluster-node test-lowest check lint format bench generate constraints requirements images install clean
