@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from windlass.cluster.settings import ClusterSettings
 from windlass.data.spark.kubernetes import ExecutorPods, SparkCluster
@@ -16,7 +17,7 @@ def main() -> None:
     settings = ClusterSettings.from_environment()
     assert settings is not None
     cluster = SparkCluster(settings, ExecutorPods(count=2, memory_bytes=15 * 10**8, cpu=0.1), "s3://unused/unused")
-    with cluster_engine(cluster, Path("/tmp"), memory_limit_bytes=2 * 10**9):  # noqa: S108 - an emptyDir
+    with TemporaryDirectory() as directory, cluster_engine(cluster, Path(directory), memory_limit_bytes=2 * 10**9):
         print(f"registered {time.time()}", flush=True)
         time.sleep(IDLE_S)
 
