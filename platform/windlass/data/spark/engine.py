@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pyspark.status import StatusTracker
 
 _POLL_S = 0.5
-_SHOWN_REPORT = 10
+_SHOWN_REJECTS = 10
 _RAISED = re.compile(r"([a-z_]+\.)*[A-Z][A-Za-z]+(Error|Exception): ")
 _Result = TypeVar("_Result")
 
@@ -142,13 +142,13 @@ class SparkEngine:
         found: list[Reject] = []
         with_rejects = [part for part in self._reports if part.count]
         for part in sorted(with_rejects, key=lambda each: (order[each.uri], each.start)):
-            if len(found) >= _SHOWN_REPORT:
+            if len(found) >= _SHOWN_REJECTS:
                 break
             before = line_at(files[part.uri], part.start + 1) - 1 if part.start else 0
             for each in part.first:
                 line = None if each.line is None else each.line + before - part.added_lines
                 found.append(Reject(each.file, line, each.column, each.reason))
-        return sum(part.count for part in self._reports), found[:_SHOWN_REPORT]
+        return sum(part.count for part in self._reports), found[:_SHOWN_REJECTS]
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """See `Engine.rows`."""
