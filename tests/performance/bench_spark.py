@@ -1,15 +1,17 @@
 """Prepare on Spark against DuckDB, and Spark with more rows and more executors, each as a ratio beside its target.
 
 `.venv-spark/bin/python tests/performance/bench_spark.py`. All on the same cores in one run, each in a process of its
-own, with the table of `bench_prepare.py`; the datasets have to be equal. Spark's time is given with and without the
-start of its session, which does not grow with the table. Executors are processes that read and write an object store:
-that of WINDLASS_TEST_S3_SERVER (called as `COMMAND PORT FOLDER`), else moto's. Writes `bench-results/spark.json`.
+own, with the table of `bench_prepare.py`; the datasets have to be equal, their statistics to 1e-9. Spark's time is
+given with and without the start of its session, which does not grow with the table. Executors are processes that read
+and write an object store: that of WINDLASS_TEST_S3_SERVER (called as `COMMAND PORT FOLDER`), else moto's. Writes
+`bench-results/spark.json`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -182,9 +184,20 @@ def compare(rows: int) -> dict[str, Any]:
             "all rows on one": measure(path, "--executors", "1"),
         }
     made = [found[engine].pop("made") for engine in ENGINES]
-    if made[0] != made[1]:
+    if not are_same(*made):
         raise SystemExit("the two engines did not make the same dataset")
     return {**found, "ratios": ratios(found)}
+
+
+def are_same(one: Any, other: Any) -> bool:
+    """Whether two descriptions say the same: all to the letter, statistics to 1e-9."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(are_same(one[name], other[name]) for name in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(are_same, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-9)
+    return bool(one == other)
 
 
 def ratios(found: dict[str, Any]) -> dict[str, float]:
@@ -200,7 +213,7 @@ def ratios(found: dict[str, Any]) -> dict[str, float]:
 
 
 def report(found: dict[str, Any]) -> str:
-    lines = [f"{found['rows']:,} rows, {found['csv_bytes'] / 1e6:,.0f} MB of CSV, {THREADS} threads, equal datasets"]
+    lines = [f"{found['rows']:,} rows, {found['csv_bytes'] / 1e6:,.0f} MB of CSV, {THREADS} threads, same datasets"]
     lines += [f"{engine:48}{found[engine]['seconds']:>8.1f} s" for engine in ENGINES]
     session_s = found["spark"]["session_seconds"]
     without = (found["spark"]["seconds"] - session_s) / found["duckdb"]["seconds"]
