@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import subprocess
 import sys
 import tempfile
@@ -83,7 +82,6 @@ def session_seconds() -> float:
 
 def run_on_executors(count: int, path: Path) -> None:
     """Prepare once on executors without this process's disk, and print the seconds of the work and their memory."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
     import boto3
     import pytest
 
@@ -172,6 +170,8 @@ def measure(path: Path, *words: str) -> dict[str, Any]:
 
 
 def compare(rows: int) -> dict[str, Any]:
+    from hard_tables import same_description
+
     with tempfile.TemporaryDirectory() as directory:
         path, small = Path(directory) / "table.csv", Path(directory) / "small.csv"
         generate(path, rows)
@@ -184,20 +184,8 @@ def compare(rows: int) -> dict[str, Any]:
             "all rows on one": measure(path, "--executors", "1"),
         }
     made = [found[engine].pop("made") for engine in ENGINES]
-    if not are_same(*made):
-        raise SystemExit("the two engines did not make the same dataset")
+    same_description(*made)
     return {**found, "ratios": ratios(found)}
-
-
-def are_same(one: Any, other: Any) -> bool:
-    """Whether two descriptions say the same: all to the letter, statistics to 1e-9."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(are_same(one[name], other[name]) for name in one)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(are_same, one, other))
-    if isinstance(one, float) and isinstance(other, float):
-        return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-9)
-    return bool(one == other)
 
 
 def ratios(found: dict[str, Any]) -> dict[str, float]:
@@ -234,6 +222,7 @@ def main() -> None:
     parser.add_argument("--executors", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--path", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
     if arguments.only:
         run_only(arguments.only, arguments.path)
         return
