@@ -18,8 +18,8 @@ from windlass.evaluation.documents import (
     Measurement,
 )
 from windlass.evaluation.quality import Scored, agreement, flips, read_predictions
-from windlass.evaluation.resamples import write_resamples
-from windlass.tasks import get_task
+from windlass.evaluation.resamples import Array, read_resamples, write_resamples
+from windlass.tasks import Task, get_task
 
 
 def compare(
@@ -38,52 +38,83 @@ def compare(
         output: gets evaluation.json and resamples.npz.
         baselines: what `measure_baselines` wrote, of the same split; None to do without.
     """
-    measured = {Measurement.read(directory / MEASUREMENT_NAME).candidate: directory for directory in directories}
+    kind, measurements = get_task(task), [Measurement.read(directory / MEASUREMENT_NAME) for directory in directories]
+    measured = {each.candidate: directory for each, directory in zip(measurements, directories, strict=True)}
+    scored = {name: Scored.read(kind, directory, config.confidence) for name, directory in measured.items()}
     base, targets = read_predictions(measured[uncompressed])
-    kind = get_task(task)
-    scored_base = Scored.read(kind, measured[uncompressed], config.confidence)
-    comparisons, all_scored = [], {uncompressed: scored_base}
+    comparisons = []
     for name, directory in measured.items():
         if name != uncompressed:
             answers, _ = read_predictions(directory)
-            scored = all_scored[name] = Scored.read(kind, directory, config.confidence)
             comparisons.append(
                 Comparison(
                     candidate=name,
-                    drop=scored_base.better_than(scored),
+                    drop=scored[uncompressed].better_than(scored[name]),
                     agreement=agreement(base, answers),
-                    differences=scored.minus(scored_base),
+                    differences=scored[name].minus(scored[uncompressed]),
                     flips=flips(base, answers, targets),
                 )
             )
-    trivial, bootstrap = [], Bootstrap(len(targets), config)
-    for baseline in read_baselines(baselines) if baselines else ():
-        scored = Scored.of(kind, baseline.predictions, targets, bootstrap)
-        trivial.append(
-            Baseline(
-                name=baseline.name,
-                quality=scored.quality(),
-                train_rows=baseline.train_rows,
-                margin=scored_base.better_than(scored),
-            )
-        )
+    trivial = _trivial(baselines, kind, targets, config, scored[uncompressed]) if baselines else ()
     evaluation = Evaluation(
         uncompressed=uncompressed,
-        measurements=tuple(
-            priced(Measurement.read(directory / MEASUREMENT_NAME), config) for directory in measured.values()
-        ),
+        measurements=tuple(priced(measurement, config) for measurement in measurements),
         comparisons=tuple(comparisons),
         confidence=config.confidence,
-        baselines=tuple(trivial),
+        baselines=trivial,
         beats_baselines=all(baseline.margin.low > 0 for baseline in trivial) if trivial else None,
     )
     evaluation.write(output / EVALUATION_NAME)
     write_resamples(
         output,
-        {
-            f"{name}/{metric}": sample_R
-            for name, scored in all_scored.items()
-            for metric, sample_R in scored.samples.items()
-        },
+        {f"{name}/{metric}": sample_R for name, each in scored.items() for metric, sample_R in each.samples.items()},
     )
     return evaluation
+
+
+def _trivial(
+    directory: Path, task: Task, targets_N: Array, config: EvaluateConfig, uncompressed: Scored
+) -> tuple[Baseline, ...]:
+    """The trivial models of `measure_baselines`, and by how much the uncompressed one is better than each."""
+    bootstrap, found = Bootstrap(len(targets_N), config), []
+    for baseline in read_baselines(directory):
+        scored = Scored.of(task, baseline.predictions, targets_N, bootstrap)
+        found.append(
+            Baseline(
+                name=baseline.name,
+                quality=scored.quality(),
+                train_rows=baseline.train_rows,
+                margin=uncompressed.better_than(scored),
+            )
+        )
+    return tuple(found)
+
+
+def at_confidence(evaluation: Evaluation, directory: Path, confidence: float | None, task: Task) -> Evaluation:
+    """The same evaluation with the intervals that a budget judges, of quality and of drops, at another confidence.
+
+    Args:
+        directory: what `compare` wrote.
+        confidence: None for that of the evaluation.
+    """
+    if confidence is None or confidence == evaluation.confidence:
+        return evaluation
+    samples, scored = read_resamples(directory), dict[str, Scored]()
+    for measurement in evaluation.measurements:
+        name, quality = measurement.candidate, measurement.quality
+        points = {metric: interval.point for metric, interval in quality.items()}
+        scored[name] = Scored(task, points, {metric: samples[f"{name}/{metric}"] for metric in points}, confidence)
+    base = scored[evaluation.uncompressed]
+    measurements = (
+        each.model_copy(update={"quality": scored[each.candidate].quality()}) for each in evaluation.measurements
+    )
+    comparisons = (
+        each.model_copy(update={"drop": base.better_than(scored[each.candidate])}) for each in evaluation.comparisons
+    )
+    return evaluation.model_copy(
+        update={
+            "confidence": confidence,
+            "measurements": tuple(measurements),
+            "comparisons": tuple(comparisons),
+        }
+    )

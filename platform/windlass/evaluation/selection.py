@@ -63,7 +63,7 @@ def select_candidate(evaluation: Evaluation, budget: BudgetConfig, *, task: str)
     """Choose by the figures on validation. Test is not read here.
 
     Args:
-        evaluation: with intervals of `budget.confidence`, if it is set: see `windlass.evaluation.resamples`.
+        evaluation: with intervals of `budget.confidence`, if it is set: see `windlass.evaluation.compare`.
 
     Returns:
         A verdict without test results: exit code 0 and a winner, or exit code 3 and none.

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from windlass.evaluation.bootstrap import Bootstrap
-from windlass.evaluation.compare import compare
+from windlass.evaluation.compare import at_confidence, compare
 from windlass.evaluation.config import BudgetConfig, EvaluateConfig
 from windlass.evaluation.documents import (
     MEASUREMENT_NAME,
@@ -29,7 +29,7 @@ from windlass.evaluation.documents import (
 )
 from windlass.evaluation.errors import UndefinedMetricError
 from windlass.evaluation.quality import Scored, read_predictions
-from windlass.evaluation.resamples import at_confidence, write_resamples
+from windlass.evaluation.resamples import write_resamples
 from windlass.evaluation.selection import judge_test, select_candidate
 from windlass.recipe.load import load_recipe
 from windlass.storage import Reference

@@ -32,8 +32,8 @@ def select(
 
     Both are also looked at closely, on validation; where nothing is inside the budget, the uncompressed one alone.
     """
+    from windlass.evaluation.compare import at_confidence
     from windlass.evaluation.report import start_bundling, write_report
-    from windlass.evaluation.resamples import at_confidence
     from windlass.evaluation.selection import select_candidate
     from windlass.training.documents import TRAINING_NAME, TrainingSummary
 
