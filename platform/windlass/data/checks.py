@@ -15,6 +15,7 @@ from windlass.data.engine import Engine, Reject
 from windlass.data.errors import BadFileError, BadRowError, DuplicatesAcrossSplitsError, SplitError, TargetError
 from windlass.data.program import LARGEST, MISSING_TARGET, SPLIT_WORDS, Plan, PlannedColumn
 from windlass.data.tables import RawTable, records
+from windlass.data.totals import Totals
 
 MAX_CLASSES = 1000
 _SHOWN = 5
@@ -69,19 +70,17 @@ def useless_columns(engine: Engine, plan: Plan, staged: str, sample: Sequence[tu
     Args:
         sample: the features of some of the rows, of which most columns' tell that they vary.
     """
-    values = zip(*sample, strict=True) if sample else [()] * len(plan.features)
-    suspects = [column for column, found in zip(plan.features, values, strict=True) if len(set(found) - {None}) < 2]
+    sampled = zip(*sample, strict=True) if sample else [()] * len(plan.features)
+    suspects = [column for column, found in zip(plan.features, sampled, strict=True) if len(set(found) - {None}) < 2]
     if not suspects:
         return {}
-    figures = ", ".join(f"count({c.sql}), min({c.sql}), max({c.sql})" for c in suspects)
-    ((rows, *row),) = engine.rows(f"SELECT count(*), {figures} FROM {staged} WHERE bad = 0")
+    counted = engine.totals(staged, [Totals((column.sql,), condition="bad = 0", most=1) for column in suspects])
     found = {}
-    for i, column in enumerate(suspects):
-        count, least, greatest = row[3 * i : 3 * i + 3]
-        if count == 0:
-            found[column.name] = "all values are missing"
-        elif count == rows and least == greatest:
-            found[column.name] = f"constant: every value is {least!r}"
+    for column, values in zip(suspects, counted, strict=True):
+        if values is None:
+            continue
+        value = values[0][0] if values else None
+        found[column.name] = "all values are missing" if value is None else f"constant: every value is {value!r}"
     return found
 
 
@@ -149,7 +148,9 @@ def duplicates_across_splits(
     repeated = f"SELECT digest, max({rank}) AS kept FROM {divided} GROUP BY digest HAVING max({rank}) > min({rank})"
     condition = f"EXISTS (SELECT 1 FROM repeated WHERE repeated.digest = divided.digest AND {rank} < kept)"
     engine.keep("repeated", repeated)
-    ((count,),) = engine.rows(f"SELECT count(*) FROM {divided} WHERE {condition}")
+    (counted,) = engine.totals(divided, [Totals((), condition=condition)])
+    assert counted is not None
+    ((count,),) = counted
     if count and config.duplicates == "refuse":
         raise DuplicatesAcrossSplitsError(count, _examples(table, plan))
     return f"(SELECT * FROM {divided} WHERE NOT {condition}) AS divided", count

@@ -16,7 +16,7 @@ from windlass.data.engine import Reject
 from windlass.data.errors import BadFileError, DataError
 from windlass.data.sources import s3_filesystem
 from windlass.data.tables import RawTable, TableFile, open_bytes, records
-from windlass.data.totals import Totals
+from windlass.data.totals import Found, Totals
 from windlass.errors import MissingExtraError
 from windlass.progress import Tracker
 from windlass.schema import format_size
@@ -32,11 +32,6 @@ _BATCH_ROWS = 50_000
 _SHOWN_REJECTS = 10
 _IS_ROW = "json_valid(line) AND substr(trim(line), 1, 1) = '{'"
 _LINE_DELIMITER = chr(1)
-_MACROS = (
-    "CREATE MACRO regexp_like(text, pattern) AS regexp_matches(text, pattern)",
-    "CREATE MACRO conv(digits, from_base, to_base) AS CAST('0x' || digits AS BIGINT)",
-    "CREATE MACRO unix_micros(moment) AS epoch_us(moment)",
-)
 _SETTINGS = (
     "SET enable_progress_bar = true",
     "SET enable_progress_bar_print = false",
@@ -84,7 +79,7 @@ class DuckDBEngine:
                 "autoload_known_extensions": False,
             },
         )
-        for statement in (*_MACROS, *_SETTINGS):
+        for statement in _SETTINGS:
             self._connection.execute(statement)
 
     def open(self, name: str, table: RawTable) -> None:
@@ -98,23 +93,26 @@ class DuckDBEngine:
         """See `Engine.sample`."""
         return self.rows(f"SELECT * FROM {f'({query}) AS sampled' if query else name} LIMIT {count}")
 
-    def stage(self, name: str, query: str, source: str, totals: Totals) -> list[tuple[Any, ...]] | None:
+    def stage(self, name: str, query: str, source: str, totals: Sequence[Totals]) -> list[Found]:
         """See `Engine.stage`."""
         assert source in self._tables
         self._skipped.clear()
         for rejects in ("reject_errors", "reject_scans"):
             self.rows(f"DROP TABLE IF EXISTS {rejects}")
         self.keep(name, query)
-        found = self.rows(totals.query(name))
-        return found if len(found) <= totals.most else None
+        return self.totals(name, totals)
 
-    def totals_of(self, batches: Sequence[pa.RecordBatch], totals: Totals) -> list[tuple[Any, ...]]:
+    def totals(self, relation: str, totals: Sequence[Totals]) -> list[Found]:
+        """See `Engine.totals`."""
+        return [_most(self.rows(each.query(relation)), each) for each in totals]
+
+    def totals_of(self, batches: Sequence[pa.RecordBatch], totals: Sequence[Totals]) -> list[Found]:
         """Totals of rows that a stream has given, while it goes on."""
         import pyarrow as pa
 
         beside = self._connection.cursor()
         beside.register("passed", pa.Table.from_batches(batches))
-        found: list[tuple[Any, ...]] = beside.execute(totals.query("passed")).fetchall()
+        found = [_most(beside.execute(each.query("passed")).fetchall(), each) for each in totals]
         beside.close()
         return found
 
@@ -269,6 +267,10 @@ class DuckDBEngine:
         finally:
             finished.set()
             thread.join()
+
+
+def _most(found: list[tuple[Any, ...]], totals: Totals) -> Found:
+    return found if len(found) <= totals.most else None
 
 
 def text_literal(text: str) -> str:

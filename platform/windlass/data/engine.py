@@ -1,10 +1,6 @@
-"""What the SQL program of prepare needs of an engine: DuckDB on one machine, Spark on several.
+"""What the SQL program of prepare needs of an engine: DuckDB on one machine, or on parts that Spark distributes.
 
-The program's SQL stays in what DuckDB 2.0 and Spark 4.3 read alike: `CASE`, `CAST`, `TRY_CAST`, `md5`, `substr`, `||`,
-`chr`, `floor`, `abs`, `log2`, `power`, `trim`, `lower`, `regexp_like`, `conv`, `unix_micros`, plain aggregates; no
-backslash in a literal, and STRING for a text, for Spark's VARCHAR wants a length. An engine defines what its dialect
-lacks (DuckDB: the last three of the functions).
-Columns are named c0, c1, … inside the program, so that no name of a user's meets a dialect's rules.
+Columns are named c0, c1, … inside the program, so that no name of a user's meets SQL's rules.
 """
 
 from __future__ import annotations
@@ -20,7 +16,7 @@ if TYPE_CHECKING:
 
     from windlass.data.bundle import Written
     from windlass.data.tables import RawTable
-    from windlass.data.totals import Totals
+    from windlass.data.totals import Found, Totals
 
 
 @dataclass(frozen=True)
@@ -59,13 +55,13 @@ class Engine(Protocol):
         """The first rows of an opened relation, or of a query of it that makes each row of one row alone."""
         ...
 
-    def stage(self, name: str, query: str, source: str, totals: Totals) -> list[tuple[Any, ...]] | None:
+    def stage(self, name: str, query: str, source: str, totals: Sequence[Totals]) -> list[Found]:
         """Compute a query over the opened relation `source` once and keep it under `name`.
 
         The query has to be one row for each row of the source, made of that row alone: no aggregate, join or sort.
 
         Returns:
-            The totals of its rows, in no order; None where they have more keys than `totals.most`.
+            The totals of its rows.
         """
         ...
 
@@ -73,8 +69,11 @@ class Engine(Protocol):
         """How many lines the last `stage` from an opened relation left out, and the first of them."""
         ...
 
-    def rows(self, query: str) -> list[tuple[Any, ...]]:
-        """The rows of a small result."""
+    def totals(self, relation: str, totals: Sequence[Totals]) -> list[Found]:
+        """Totals of the rows of a relation.
+
+        A row of it has to come from staged and kept rows of one digest alone.
+        """
         ...
 
     def keep(self, name: str, query: str) -> None:

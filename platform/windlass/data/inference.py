@@ -152,7 +152,7 @@ def _refuse_bad_rows(
     plan = Plan(features, planned(target, "number" if kind == "number" else "category"), kind, None, {})
     # the digest is of all columns that are read; without it those of text would not be looked at
     checked = f"SELECT bad FROM ({staging(plan, _SOURCE)}) AS staged WHERE digest IS NOT NULL"  # noqa: S608
-    found = engine.stage(_CHECKED, checked, _SOURCE, bad_totals(plan))
+    (found,) = engine.stage(_CHECKED, checked, _SOURCE, [bad_totals(plan)])
     assert found is not None
     config = DataConfig(source=table.place, target=target)
     refuse_bad_rows(config, table, plan, engine.rejects(_SOURCE), dict(found))

@@ -20,11 +20,11 @@ from windlass.data.bundle import BundleWriter, Written
 from windlass.data.checks import refuse_bad_rows
 from windlass.data.config import DataConfig
 from windlass.data.description import DATASET_NAME, Column, DatasetDescription, SplitName
-from windlass.data.engine import Engine
+from windlass.data.duckdb_engine import DuckDBEngine
 from windlass.data.errors import BadFileError, MissingColumnError, TargetError, WrongModalityError
 from windlass.data.program import Plan, PlannedColumn
 from windlass.data.sources import SKLEARN_IMAGES, ResolvedSource
-from windlass.data.table import STAGED, bundle_schema, class_index, open_engine
+from windlass.data.table import STAGED, bundle_schema, class_index, open_duckdb
 from windlass.data.tables import RawTable, read_layout
 from windlass.progress import track
 
@@ -63,7 +63,7 @@ def prepare_other_rows(
     else:
         with (
             track("reading", total=100, unit="%") as tracker,
-            open_engine(output.parent, memory_limit_bytes, threads, tracker) as engine,
+            open_duckdb(output.parent, memory_limit_bytes, threads, tracker) as engine,
         ):
             made = _write_table(description, config, read_layout(source), engine, output)
             tracker.update(100)
@@ -73,11 +73,11 @@ def prepare_other_rows(
 
 
 def _write_table(
-    description: DatasetDescription, config: DataConfig, table: RawTable, engine: Engine, output: Path
+    description: DatasetDescription, config: DataConfig, table: RawTable, engine: DuckDBEngine, output: Path
 ) -> DatasetDescription:
     plan = _plan(description, table)
     engine.open(_SOURCE, table)
-    found = engine.stage(STAGED, program.staging(plan, _SOURCE), _SOURCE, program.bad_totals(plan))
+    (found,) = engine.stage(STAGED, program.staging(plan, _SOURCE), _SOURCE, [program.bad_totals(plan)])
     assert found is not None
     _, dropped = refuse_bad_rows(config, table, plan, engine.rejects(_SOURCE), dict(found), action=_ACTION)
     names = description.class_names
@@ -118,7 +118,7 @@ def _read_columns(description: DatasetDescription) -> tuple[Column, ...]:
     return tuple(column for column in description.columns if column.role != "carried")
 
 
-def _refuse_unknown_classes(engine: Engine, plan: Plan, names: Sequence[str]) -> None:
+def _refuse_unknown_classes(engine: DuckDBEngine, plan: Plan, names: Sequence[str]) -> None:
     known = ", ".join(map(program.quote, names))
     found = engine.rows(
         f"SELECT target, count(*) FROM {STAGED} WHERE bad = 0 AND target NOT IN ({known}) "

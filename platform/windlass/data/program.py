@@ -1,4 +1,4 @@
-"""The SQL of prepare: text only, in the subset that `windlass.data.engine` names."""
+"""The SQL of prepare: text only, for DuckDB, which every engine runs on the rows of a table or of a part of it."""
 
 # ruff: noqa: S608 - no text of a user enters SQL other than as a quoted literal
 
@@ -26,6 +26,8 @@ LARGEST = 3.4028234663852886e38
 """Of float32, in which a model is served."""
 _SEPARATOR = ", chr(31), "
 _DIGITS_53 = "9007199254740992"
+_MOST_UBIGINT = "CAST(18446744073709551615 AS UBIGINT)"
+_SIGN_BIT = "CAST(9223372036854775808 AS UBIGINT)"
 
 
 @dataclass(frozen=True)
@@ -106,9 +108,9 @@ def totals(plan: Plan, max_classes: int) -> Totals:
 
     The limbs' sums over all rows are the same for any order of rows.
     """
-    limbs = tuple(f"CAST(conv(substr(digest, {1 + 8 * i}, 8), 16, 10) AS BIGINT)" for i in range(4))
-    stratum = "CASE WHEN bad = 0 THEN target END" if plan.target_kind == "class" else "CAST(NULL AS STRING)"
-    return Totals(("bad", stratum), limbs, max_classes + _kinds_of_bad(plan))
+    limbs = tuple(f"CAST('0x' || substr(digest, {1 + 8 * i}, 8) AS BIGINT)" for i in range(4))
+    stratum = "CASE WHEN bad = 0 THEN target END" if plan.target_kind == "class" else "NULL"
+    return Totals(("bad", stratum), limbs, most=max_classes + _kinds_of_bad(plan))
 
 
 def _kinds_of_bad(plan: Plan) -> int:
@@ -117,9 +119,27 @@ def _kinds_of_bad(plan: Plan) -> int:
 
 
 def with_split_key(staging: str, seed: int, auxiliary: Auxiliary | None) -> str:
-    """Staged rows with `key`, a hash of the row's content or of its group, as hex text: equal rows, equal keys."""
+    """Staged rows with `key`, hex text by whose order they are divided: equal rows, equal keys.
+
+    It is a hash of the row's content or of its group, or the time itself.
+    """
+    if auxiliary is not None and auxiliary.way == "time":
+        return f"SELECT *, {_in_order('auxiliary')} AS key FROM ({staging}) AS unkeyed"
     content = "auxiliary" if auxiliary else "digest"
     return f"SELECT *, md5(concat('{seed}'{_SEPARATOR}{content})) AS key FROM ({staging}) AS unkeyed"
+
+
+def key_digits(auxiliary: Auxiliary | None) -> int:
+    """How long a key is."""
+    return 16 if auxiliary is not None and auxiliary.way == "time" else 32
+
+
+def _in_order(x: str) -> str:
+    """A double as 16 hex digits whose order is its own: its bits, with the sign turned, or all of a negative one."""
+    bits = f"CAST(CAST({x} + 0.0 AS BIT) AS UBIGINT)"  # -0.0 + 0.0 is 0.0
+    return (
+        f"CASE WHEN {x} < 0 THEN lpad(to_hex({_MOST_UBIGINT} - {bits}), 16, '0') ELSE to_hex({bits} + {_SIGN_BIT}) END"
+    )
 
 
 def is_missing(column: str) -> str:
@@ -131,7 +151,7 @@ def _value(column: PlannedColumn) -> str:
     if column.type == "number":
         number = name
         if column.stored != "number":
-            number = f"CASE WHEN regexp_like({name}, '{NUMBER}') THEN TRY_CAST({name} AS DOUBLE) END"
+            number = f"CASE WHEN regexp_matches({name}, '{NUMBER}') THEN TRY_CAST({name} AS DOUBLE) END"
         return f"CASE WHEN abs({number}) <= {LARGEST} THEN {number} END"
     if column.stored == "number":
         # 1.0 and 1 are one category, and no engine prints whole numbers differently
@@ -159,10 +179,10 @@ def _auxiliary(auxiliary: Auxiliary) -> str:
         return _value(PlannedColumn(auxiliary.column.name, auxiliary.column.index, "category", stored))
     if stored == "number":
         return f"CASE WHEN abs({name}) <= {LARGEST} THEN {name} END"
-    moment = f"CAST(unix_micros(TRY_CAST({name} AS TIMESTAMP)) AS DOUBLE)"
+    moment = f"CAST(epoch_us(TRY_CAST({name} AS TIMESTAMP)) AS DOUBLE)"
     return (
-        f"CASE WHEN regexp_like({name}, '{NUMBER}') THEN TRY_CAST({name} AS DOUBLE) "
-        f"WHEN regexp_like({name}, '{_DATE}') THEN {moment} END"
+        f"CASE WHEN regexp_matches({name}, '{NUMBER}') THEN TRY_CAST({name} AS DOUBLE) "
+        f"WHEN regexp_matches({name}, '{_DATE}') THEN {moment} END"
     )
 
 
@@ -199,28 +219,34 @@ def _exact(x: str) -> str:
     )
 
 
-def key_histogram(stratum: str, relation: str) -> str:
-    """Rows of each stratum by the first four hex digits of their key."""
-    return f"SELECT {stratum}, substr(key, 1, 4), count(*) FROM {relation} WHERE bad = 0 GROUP BY 1, 2"
+def key_bins(*, stratified: bool, digits: int, within: Sequence[tuple[str, str]] = (), most: int) -> Totals:
+    """Good rows by class ('' where one pair of bounds is for all) and by the first digits of their key.
+
+    Args:
+        within: only rows of these classes whose keys begin so, all equally long; none: all rows.
+    """
+    stratum, condition = "target" if stratified else "''", "bad = 0"
+    if within:
+        listed = ", ".join(f"({quote(name)}, {quote(prefix)})" for name, prefix in within)
+        condition += f" AND ({stratum}, substr(key, 1, {len(within[0][1])})) IN ({listed})"
+    return Totals((stratum, f"substr(key, 1, {digits})"), condition=condition, most=most)
 
 
-def keys_of_bins(stratum: str, relation: str, bins: Sequence[tuple[str | None, str]]) -> str:
-    """The keys themselves of a few bins, in order."""
-    wanted = " OR ".join(
-        f"(stratum {'IS NULL' if name is None else '= ' + quote(name)} AND substr(key, 1, 4) = {quote(digits)})"
-        for name, digits in bins
-    )
-    inner = f"SELECT {stratum} AS stratum, key FROM {relation} WHERE bad = 0"
-    return f"SELECT stratum, key FROM ({inner}) AS keyed WHERE {wanted} ORDER BY 1, 2"
-
-
-def splits_by_bounds(bounds: Mapping[str | None, tuple[str, str]]) -> str:
+def splits_by_hash(bounds: Mapping[str, tuple[str, str]], *, stratified: bool) -> str:
     """Keys below the first bound go to test, below the second to validation; bounds per class, or one pair for all."""
     cases = {
-        stratum: f"CASE WHEN key < {test} THEN 'test' WHEN key < {validation} THEN 'validation' ELSE 'train' END"
+        stratum: f"CASE WHEN key < {quote(test)} THEN 'test' WHEN key < {quote(validation)} THEN 'validation' "
+        "ELSE 'train' END"
         for stratum, (test, validation) in bounds.items()
     }
-    if None in cases:
-        return cases[None]
-    whens = " ".join(f"WHEN target = {quote(str(stratum))} THEN ({case})" for stratum, case in cases.items())
+    if not stratified:
+        return cases[""]
+    whens = " ".join(f"WHEN target = {quote(stratum)} THEN ({case})" for stratum, case in cases.items())
     return f"CASE {whens} END"
+
+
+def splits_by_time(validation: str, test: str) -> str:
+    """Keys from the second bound on go to test, from the first on to validation."""
+    return (
+        f"CASE WHEN key >= {quote(test)} THEN 'test' WHEN key >= {quote(validation)} THEN 'validation' ELSE 'train' END"
+    )

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -39,14 +39,16 @@ from windlass.data.fit import fit_target, fit_transforms
 from windlass.data.leakage import SAMPLE_ROWS, suspected_leakage
 from windlass.data.program import Plan, PlannedColumn
 from windlass.data.sources import ResolvedSource
-from windlass.data.splits import split_expression, staging
+from windlass.data.splits import first_bins, split_expression, staging
 from windlass.data.tables import GUESS_ROWS, RawColumn, RawTable, Stored, TableFile, read_layout
+from windlass.data.totals import Found
 from windlass.progress import Tracker, message, track
 from windlass.schema import digest_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from windlass.data.spark.engine import SparkEngine
     from windlass.data.spark.kubernetes import SparkCluster
 
 STAGED = "staged"
@@ -76,10 +78,12 @@ def prepare_table(
         DataError: the table is not as it has to be; the message names the file, row or column.
     """
     table = read_layout(source)
-    with (
-        track("prepare", total=100, unit="%") as tracker,
-        open_engine(output.parent, memory_limit_bytes, threads, tracker, config.engine, cluster) as engine,
-    ):
+    with track("prepare", total=100, unit="%") as tracker, ExitStack() as stack:
+        engine: Engine
+        if config.engine == "duckdb":
+            engine = stack.enter_context(open_duckdb(output.parent, memory_limit_bytes, threads, tracker))
+        else:
+            engine = stack.enter_context(_open_spark(output.parent, memory_limit_bytes, threads, cluster))
         engine.open(_SOURCE, table)
         sample = engine.sample(_SOURCE, GUESS_ROWS)
         plan = plan_columns(config, table, sample, target_kind, carry)
@@ -94,39 +98,37 @@ def prepare_table(
 
 
 @contextmanager
-def open_engine(
-    beside: Path,
-    memory_limit_bytes: int,
-    threads: int,
-    tracker: Tracker,
-    name: Literal["duckdb", "spark"] = "duckdb",
-    cluster: SparkCluster | None = None,
-) -> Iterator[Engine]:
+def open_duckdb(beside: Path, memory_limit_bytes: int, threads: int, tracker: Tracker) -> Iterator[DuckDBEngine]:
     """An engine with room of its own in the directory `beside`, gone afterwards."""
-    directory = Path(tempfile.mkdtemp(prefix="prepare-", dir=beside))
-    try:
-        with _engine(directory, memory_limit_bytes, threads, tracker, name, cluster) as engine:
-            yield engine
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-def _engine(
-    directory: Path,
-    memory_limit_bytes: int,
-    threads: int,
-    tracker: Tracker,
-    name: Literal["duckdb", "spark"],
-    cluster: SparkCluster | None,
-) -> AbstractContextManager[Engine]:
-    if name == "duckdb":
+    with _room(beside) as directory:
         engine = DuckDBEngine(directory, memory_limit_bytes=memory_limit_bytes, threads=threads, tracker=tracker)
-        return closing(engine)
+        with closing(engine):
+            yield engine
+
+
+@contextmanager
+def _open_spark(
+    beside: Path, memory_limit_bytes: int, threads: int, cluster: SparkCluster | None
+) -> Iterator[SparkEngine]:
     from windlass.data.spark.place import cluster_engine, local_engine
 
-    if cluster is not None:
-        return cluster_engine(cluster, directory, memory_limit_bytes=memory_limit_bytes)
-    return local_engine(directory, threads=threads, memory_limit_bytes=memory_limit_bytes)
+    with _room(beside) as directory:
+        engine = (
+            local_engine(directory, threads=threads, memory_limit_bytes=memory_limit_bytes)
+            if cluster is None
+            else cluster_engine(cluster, directory, memory_limit_bytes=memory_limit_bytes)
+        )
+        with engine as opened:
+            yield opened
+
+
+@contextmanager
+def _room(beside: Path) -> Iterator[Path]:
+    directory = Path(tempfile.mkdtemp(prefix="prepare-", dir=beside))
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -136,22 +138,25 @@ class _Staged:
     bad: dict[int, int]
     """Rows by what is wrong with them, 0 for nothing."""
     classes: dict[str, int] | None
-    """Good rows by class; None: there are too many."""
+    """Good rows by class, of numbers all as one; None: there are too many classes."""
     limbs: tuple[int, ...]
     """Of all digests, summed."""
+    bins: list[Found]
+    """`first_bins`."""
 
 
 def _stage(config: DataConfig, plan: Plan, engine: Engine) -> _Staged:
-    wanted = program.totals(plan, MAX_CLASSES)
-    found = engine.stage(STAGED, staging(config.split, plan, _SOURCE), _SOURCE, wanted)
+    wanted = [program.totals(plan, MAX_CLASSES), *first_bins(plan)]
+    found, *bins = engine.stage(STAGED, staging(config.split, plan, _SOURCE), _SOURCE, wanted)
     if found is None:
-        bad = engine.rows(program.bad_totals(plan).query(STAGED))
-        return _Staged(dict(bad), None, ())
+        (bad,) = engine.totals(STAGED, [program.bad_totals(plan)])
+        assert bad is not None
+        return _Staged(dict(bad), None, (), bins)
     counts: Counter[int] = Counter()
     for code, _, count, *_ in found:
         counts[code] += count
     limbs = tuple(map(sum, zip(*(limbs for _, _, _, *limbs in found), strict=True)))
-    return _Staged(dict(counts), {str(name): count for code, name, count, *_ in found if code == 0}, limbs)
+    return _Staged(dict(counts), {str(name): count for code, name, count, *_ in found if code == 0}, limbs, bins)
 
 
 class _Preparation:
@@ -188,7 +193,9 @@ class _Preparation:
         for column, reason in dropped.items():
             if column not in self.config.drop:
                 message(f"column {column!r} is left out: {reason}")
-        split = split_expression(self.config.split, self.plan, self.engine, STAGED)
+        assert self.staged.classes is not None  # else the target was refused
+        counted = (self.staged.classes, self.staged.bins)
+        split = split_expression(self.config.split, self.plan, self.engine, STAGED, *counted)
         divided = f"(SELECT *, {split} AS split FROM {STAGED} WHERE bad = 0) AS divided"
         divided = self._without_duplicates(divided)
         written = self._write(features, divided, names)

@@ -8,15 +8,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+Found = list[tuple[Any, ...]] | None
+"""One row for each key, in no order: its values, the count, the sums; None where there are more keys than wanted."""
+
 
 @dataclass(frozen=True)
 class Totals:
     """What to sum."""
 
     keys: tuple[str, ...]
-    """SQL by whose values rows are told apart."""
+    """SQL by whose values rows are told apart; none: all are one."""
     sums: tuple[str, ...] = ()
     """SQL of whole numbers that are summed, beside the count of the rows."""
+    condition: str = "true"
+    """SQL of the rows that count."""
     most: int = 1000
     """Different keys; of more than these nothing is told."""
 
@@ -24,7 +29,8 @@ class Totals:
         """One row for each key: its values, the count, the sums."""
         selected = ", ".join([*self.keys, "count(*)", *(f"sum({each})" for each in self.sums)])
         positions = ", ".join(str(position) for position in range(1, len(self.keys) + 1))
-        return f"SELECT {selected} FROM {relation} GROUP BY {positions} LIMIT {self.most + 1}"
+        grouped = f"GROUP BY {positions}" if self.keys else ""
+        return f"SELECT {selected} FROM {relation} WHERE {self.condition} {grouped} LIMIT {self.most + 1}"
 
 
 @dataclass
@@ -49,6 +55,5 @@ class Summed:
             self._found = None
 
     @property
-    def rows(self) -> list[tuple[Any, ...]] | None:
-        """As the query gives them, in no order; None: there are more than `most` keys."""
+    def rows(self) -> Found:
         return None if self._found is None else [(*key, *figures) for key, figures in self._found.items()]

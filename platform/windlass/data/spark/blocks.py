@@ -9,34 +9,29 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 BUCKET = "bucket"
-BLOCK = "block"
+MOST_BUCKETS = 1024
+"""A task's rows are divided among them, and blocks of a few rows would be more schema than rows."""
 _DIGITS = 4
 _BINS = 16**_DIGITS
-MOST_BUCKETS = _BINS
 _COMPRESSION = "lz4"
-_VALUE = re.compile(r"\bc[0-9]+\b")
+_WORD = re.compile(r"\w+")
 
 
-def is_value(name: str) -> bool:
-    """Whether a column of the program holds values, and is not one by which rows are checked or divided."""
-    return _VALUE.fullmatch(name) is not None
-
-
-def values_in(query: str) -> set[str]:
-    """The columns of values that a query names: it can need no other."""
-    return set(_VALUE.findall(query))
+def named_in(names: Sequence[str], *queries: str) -> tuple[str, ...]:
+    """Those columns of a relation that queries may read: others' names do not stand in them."""
+    words = {word for query in queries for word in _WORD.findall(query)}
+    return tuple(name for name in names if name in words)
 
 
 def bucket_of(digest: str, buckets: int) -> str:
     """DuckDB's SQL of a row's bucket; buckets follow each other as their digests do."""
-    return f"CAST(conv(substr({digest}, 1, {_DIGITS}), 16, 10) * {buckets} // {_BINS} AS INT)"
+    return f"CAST(CAST('0x' || substr({digest}, 1, {_DIGITS}) AS BIGINT) * {buckets} // {_BINS} AS INT)"
 
 
 def pack(batches: Sequence[pa.RecordBatch]) -> Iterator[tuple[int, bytes]]:
@@ -53,29 +48,24 @@ def pack(batches: Sequence[pa.RecordBatch]) -> Iterator[tuple[int, bytes]]:
         yield int(bucket), _bytes(ordered.slice(start, end - start))
 
 
-def unpack(batches: Iterable[pa.RecordBatch], columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-    """The rows of blocks, which are the first column of `batches`.
+def unpack(blocks: Iterable[bytes], schema: pa.Schema, columns: Sequence[str]) -> pa.RecordBatchReader:
+    """The rows of blocks, of which no more than some columns is read.
 
     Args:
-        columns: which of theirs, in this order; None: all.
+        schema: of the blocks.
+        columns: in the order of the schema.
     """
     import pyarrow as pa
 
-    for batch in batches:
-        for block in batch.column(0):
-            with pa.ipc.open_stream(block.as_buffer()) as rows:
-                for found in rows:
-                    yield found if columns is None else found.select(columns)
+    fields = [schema.get_field_index(name) for name in columns]
+    options = pa.ipc.IpcReadOptions(included_fields=fields)
 
+    def batches() -> Iterator[pa.RecordBatch]:
+        for block in blocks:
+            with pa.ipc.open_stream(block, options=options) as rows:
+                yield from rows
 
-@dataclass(frozen=True)
-class Unpack:
-    """A task of `mapInArrow` over blocks."""
-
-    columns: tuple[str, ...]
-
-    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        return unpack(batches, self.columns)
+    return pa.RecordBatchReader.from_batches(pa.schema([schema.field(index) for index in fields]), batches())
 
 
 def _bytes(table: pa.Table) -> bytes:

@@ -1,39 +1,43 @@
-"""Prepare's SQL on Spark: for tables that outgrow one machine."""
+"""Prepare's SQL on Spark: for tables that outgrow one machine.
 
-# ruff: noqa: S608 - no text of a user enters SQL other than as a quoted literal
+Spark distributes: it runs tasks, moves what they hand over to the bucket that it is of, keeps that on disks, and does
+again what is lost. What is in it only the tasks know, in which DuckDB reads and computes.
+"""
 
 from __future__ import annotations
 
 import re
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pyspark.errors import PySparkException
+from py4j.protocol import Py4JJavaError
 
 from windlass.data.bundle import Written
 from windlass.data.duckdb_engine import DuckDBEngine, line_at
 from windlass.data.engine import Reject
-from windlass.data.spark.blocks import BLOCK, BUCKET, Unpack, values_in
+from windlass.data.spark.buckets import Buckets, SumBucket
 from windlass.data.spark.parts import Parts, plan_parts, quotes_of_range, readable
 from windlass.data.spark.session import SessionSettings
-from windlass.data.spark.shards import BucketQuery, ShardWriter, collect_shards
-from windlass.data.spark.staging import REPORT, ReportOfPart, StageParts
+from windlass.data.spark.shards import ShardWriter, collect_shards
+from windlass.data.spark.staging import ReportOfPart, StageParts
 from windlass.data.tables import RawTable
-from windlass.data.totals import Summed, Totals
+from windlass.data.totals import Found, Summed, Totals
 from windlass.errors import WindlassError
 from windlass.progress import Tracker, track
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark import RDD, SparkContext
     from pyspark.status import StatusTracker
 
 _POLL_S = 0.5
+_TASKS_OF_A_JOB = 8
+"""For each slot, where tasks reply with much."""
 _SHOWN_REJECTS = 10
 _RAISED = re.compile(r"([a-z_]+\.)*[A-Z][A-Za-z]+(Error|Exception): ")
 _Result = TypeVar("_Result")
@@ -52,49 +56,31 @@ class SparkTaskError(WindlassError):
 
 @dataclass(frozen=True)
 class _Staged:
-    """The rows of a table, kept on the disks of those that read them: keys as columns, all else in blocks."""
+    """The rows of a table by bucket, kept on the disks of those that read them."""
 
-    name: str
-    frame: DataFrame
-    task: StageParts
-
-    @property
-    def blocks(self) -> DataFrame:
-        return self.frame.where(f"{BLOCK} IS NOT NULL").select(BUCKET, BLOCK)
-
-    def show(self, values: set[str]) -> None:
-        """Make them readable as the relation `name`, with these columns of values and all keys."""
-        import pyarrow as pa
-
-        schema, keys = self.task.schema, self.task.keys
-        wanted = [name for name in schema.names if name in values]
-        if wanted:
-            columns = (*keys, *wanted)
-            fields = _spark_schema(pa.schema([schema.field(name) for name in columns]))
-            rows = self.blocks.select(BLOCK).mapInArrow(Unpack(columns), fields)
-        else:
-            rows = self.frame.where(f"{BLOCK} IS NULL AND {REPORT} IS NULL").select(*keys)
-        rows.createOrReplaceTempView(self.name)
+    pairs: RDD[tuple[int, Any]]
+    """A partition for each bucket, and a last one of the parts' reports."""
+    count: int
+    buckets: Buckets
 
 
 class SparkEngine:
-    """See `windlass.data.engine.Engine`. Its session is the caller's, who stops it."""
+    """See `windlass.data.engine.Engine`. Its context is the caller's, who stops it."""
 
-    def __init__(self, session: SparkSession, settings: SessionSettings) -> None:
-        self._session, self._settings = session, settings
+    def __init__(self, context: SparkContext, settings: SessionSettings) -> None:
+        self._context, self._settings = context, settings
         self._works = 0
         self._sources: dict[str, Parts] = {}
         self._reports: list[ReportOfPart] = []
         self._staged: _Staged | None = None
-        self._kept: dict[str, str] = {}
 
     def open(self, name: str, table: RawTable) -> None:
         """See `Engine.open`. Only `sample` and `stage` read it."""
-        context = self._session.sparkContext
+        context = self._context
 
         def count_quotes(ranges: Sequence[tuple[str, int, int]]) -> Any:
             counted = context.parallelize(ranges, len(ranges)).map(quotes_of_range)
-            return self._watched("counting quotes", counted.collect)
+            return self._watched("counting quotes", len(ranges), counted.collect)
 
         self._sources[name] = plan_parts(table, self._settings.slots, count_quotes)
 
@@ -109,31 +95,19 @@ class SparkEngine:
                 break
         return found
 
-    def stage(self, name: str, query: str, source: str, totals: Totals) -> list[tuple[Any, ...]] | None:
+    def stage(self, name: str, query: str, source: str, totals: Sequence[Totals]) -> list[Found]:
         """See `Engine.stage`. The query has to have the column `digest`."""
-        from pyspark import StorageLevel
-
-        opened = self._sources[source]
-        task = StageParts(
-            query,
-            source,
-            totals,
-            opened.parts,
-            self._schema(source, query),
-            opened.buckets,
-            self._settings.task_memory_bytes,
-            self._directory,
+        opened, memory_bytes = self._sources[source], self._settings.task_memory_bytes
+        task = StageParts(query, source, tuple(totals), opened.parts, opened.buckets, memory_bytes, self._directory)
+        buckets = Buckets(name, self._schema(source, query), {}, memory_bytes, self._directory)
+        numbers = self._context.parallelize(range(len(opened.parts)), len(opened.parts))
+        pairs: RDD[tuple[int, Any]] = numbers.flatMap(task).partitionBy(opened.buckets + 1, int)
+        self._staged = _Staged(pairs, opened.buckets, buckets)
+        reports = [opened.buckets]
+        self._reports = self._watched(
+            "reading rows", len(opened.parts), lambda: self._context.runJob(pairs, _second, reports)
         )
-        count = len(opened.parts)
-        numbers = self._session.range(0, count, 1, count)
-        frame = numbers.mapInArrow(task, _spark_schema(task.reply)).persist(StorageLevel.DISK_ONLY)
-        self._staged = _Staged(name, frame, task)
-        reports = frame.where(f"{REPORT} IS NOT NULL").select(REPORT)
-        self._reports = [ReportOfPart.from_json(row[0]) for row in self._watched("reading rows", reports.collect)]
-        summed = Summed(totals)
-        for report in self._reports:
-            summed.add(report.totals)
-        return summed.rows
+        return _sum(totals, (report.totals for report in self._reports))
 
     def rejects(self, name: str) -> tuple[int, list[Reject]]:
         """See `Engine.rejects`."""
@@ -150,15 +124,17 @@ class SparkEngine:
                 found.append(Reject(each.file, line, each.column, each.reason))
         return sum(part.count for part in self._reports), found[:_SHOWN_REJECTS]
 
-    def rows(self, query: str) -> list[tuple[Any, ...]]:
-        """See `Engine.rows`."""
-        table = self._watched("checking rows", self._query(query).toArrow)
-        return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+    def totals(self, relation: str, totals: Sequence[Totals]) -> list[Found]:
+        """See `Engine.totals`."""
+        staged = self._there
+        task = SumBucket(staged.buckets, relation, tuple(totals))
+        return self._watched("checking rows", staged.count, lambda: _sum(totals, self._of_each_bucket(task)))
 
     def keep(self, name: str, query: str) -> None:
-        """See `Engine.keep`. Computed again where it is asked for: on the keys of all rows, or on one bucket's rows."""
-        self._query(query).createOrReplaceTempView(name)
-        self._kept[name] = query
+        """See `Engine.keep`. Computed again where it is asked for, on one bucket's rows."""
+        staged = self._there
+        kept = {**staged.buckets.kept, name: query}
+        self._staged = replace(staged, buckets=replace(staged.buckets, kept=kept))
 
     def write(
         self,
@@ -171,21 +147,10 @@ class SparkEngine:
         num_classes: int | None,
     ) -> Written:
         """See `Engine.write`. DuckDB sorts and writes each bucket, for no row needs one of another bucket."""
-        staged = self._staged
-        assert staged is not None
-        query = f"SELECT {columns} FROM {relation} ORDER BY {', '.join(order)}"
-        bucket = BucketQuery(
-            staged.name,
-            staged.task.schema,
-            dict(self._kept),
-            query,
-            self._settings.task_memory_bytes,
-            self._directory,
-        )
-        writer = ShardWriter(self._settings.scratch or str(output), bucket, schema, num_classes)
-        moved = staged.blocks.repartitionById(staged.task.buckets, BUCKET).select(BLOCK)
-        written = self._watched("writing shards", moved.mapInArrow(writer, ShardWriter.REPLY).collect)
-        return collect_shards([row.asDict() for row in written], writer.place, output, num_classes)
+        query = f"SELECT {columns} FROM {relation} ORDER BY {', '.join(order)}"  # noqa: S608 - the program's own
+        writer = ShardWriter(self._settings.scratch or str(output), self._there.buckets, query, schema, num_classes)
+        written = self._watched("writing shards", self._there.count, lambda: list(self._of_each_bucket(writer)))
+        return collect_shards(written, writer.place, output, num_classes)
 
     @contextmanager
     def shards(self, name: str, table: RawTable) -> Iterator[DuckDBEngine]:
@@ -195,16 +160,20 @@ class SparkEngine:
             yield reader
 
     def close(self) -> None:
-        """Cancel what runs, and free the room of what was kept."""
-        self._session.sparkContext.cancelAllJobs()
-        if self._staged is not None:
-            self._staged.frame.unpersist()
+        """Cancel what runs."""
+        self._context.cancelAllJobs()
 
-    def _query(self, query: str) -> DataFrame:
-        """A query over the staged rows, of which no more is read than it names."""
-        if self._staged is not None:
-            self._staged.show(values_in(query))
-        return self._session.sql(query)
+    @property
+    def _there(self) -> _Staged:
+        assert self._staged is not None
+        return self._staged
+
+    def _of_each_bucket(self, task: Callable[[Iterable[tuple[int, bytes]]], Iterator[_Result]]) -> Iterator[_Result]:
+        """What a task says of each, some at a time: all that all say may be too much for this process."""
+        staged, at_once = self._there, _TASKS_OF_A_JOB * self._settings.slots
+        for first in range(0, staged.count, at_once):
+            some = range(first, min(first + at_once, staged.count))
+            yield from self._context.runJob(staged.pairs, task, some)
 
     def _schema(self, source: str, query: str) -> pa.Schema:
         """What a query over an opened relation gives."""
@@ -227,33 +196,44 @@ class SparkEngine:
             finally:
                 reader.close()
 
-    def _watched(self, doing: str, work: Callable[[], _Result]) -> _Result:
+    def _watched(self, doing: str, tasks: int, work: Callable[[], _Result]) -> _Result:
         """Do work with Spark, and tell its progress by tasks."""
-        finished, context = threading.Event(), self._session.sparkContext
+        finished, context = threading.Event(), self._context
         self._works += 1
         group = f"windlass-{self._works}"
         context.setJobGroup(group, doing)
-        with track(f"prepare: {doing}", unit="tasks") as bar:
-            thread = threading.Thread(target=_poll, args=(context.statusTracker(), group, bar, finished), daemon=True)
+        with track(f"prepare: {doing}", total=tasks, unit="tasks") as bar:
+            watch = (context.statusTracker(), group, tasks, bar, finished)
+            thread = threading.Thread(target=_poll, args=watch, daemon=True)
             thread.start()
             try:
                 return work()
-            except PySparkException as error:
-                raise SparkTaskError(_cause(str(error))) from error
+            except Py4JJavaError as error:
+                raise SparkTaskError(_cause(error.java_exception.getMessage())) from error
             finally:
                 finished.set()
                 thread.join()
 
 
-def _poll(status: StatusTracker, group: str, bar: Tracker, finished: threading.Event) -> None:
-    """Tell how many tasks of a group of jobs have ended, of those that are known."""
+def _sum(totals: Sequence[Totals], parts: Iterable[Sequence[Found]]) -> list[Found]:
+    summed = [Summed(each) for each in totals]
+    for found in parts:
+        for each, rows in zip(summed, found, strict=True):
+            each.add(rows)
+    return [each.rows for each in summed]
+
+
+def _second(pairs: Iterable[tuple[int, _Result]]) -> Iterator[_Result]:
+    return (value for _, value in pairs)
+
+
+def _poll(status: StatusTracker, group: str, tasks: int, bar: Tracker, finished: threading.Event) -> None:
+    """Tell how many tasks of a group of jobs have ended; those that do lost work again are not told."""
     while not finished.wait(_POLL_S):
         jobs = [status.getJobInfo(job) for job in status.getJobIdsForGroup(group)]
-        found = [status.getStageInfo(stage) for job in jobs if job for stage in job.stageIds]
-        stages = [stage for stage in found if stage is not None]
-        if stages:
-            bar.total = sum(stage.numTasks for stage in stages)
-            bar.update(sum(stage.numCompletedTasks for stage in stages))
+        stages = [status.getStageInfo(stage) for job in jobs if job for stage in job.stageIds]
+        ended = sum(stage.numCompletedTasks for stage in stages if stage is not None)
+        bar.update(max(bar.done, min(ended, tasks)))
 
 
 def _cause(text: str) -> str:
@@ -261,9 +241,3 @@ def _cause(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     raised = [line for line in lines if _RAISED.match(line)]
     return (raised[-1] if raised else lines[0])[:300]
-
-
-def _spark_schema(schema: pa.Schema) -> Any:
-    from pyspark.sql.pandas.types import from_arrow_schema
-
-    return from_arrow_schema(schema)

@@ -12,14 +12,14 @@ from windlass.cluster.missing import Missing, find_missing
 from windlass.data.spark.engine import SparkEngine
 from windlass.data.spark.executors import NoExecutorsError, wait_for_executors
 from windlass.data.spark.kubernetes import DriverPod, SparkCluster, cluster_session, executor_pod, executors_of
-from windlass.data.spark.session import local_settings, spark_session
+from windlass.data.spark.session import local_settings, spark_context
 
 
 @contextmanager
 def local_engine(directory: Path, *, threads: int, memory_limit_bytes: int) -> Iterator[SparkEngine]:
     """An engine whose tasks are threads of this machine."""
     settings = local_settings(directory, threads=threads, memory_limit_bytes=memory_limit_bytes)
-    with spark_session(settings) as session, closing(SparkEngine(session, settings)) as engine:
+    with spark_context(settings) as context, closing(SparkEngine(context, settings)) as engine:
         yield engine
 
 
@@ -50,19 +50,19 @@ def cluster_engine(cluster: SparkCluster, directory: Path, *, memory_limit_bytes
 
     with ExitStack() as stack:
         try:
-            session = stack.enter_context(spark_session(settings))
+            context = stack.enter_context(spark_context(settings))
         except Py4JJavaError as error:
             # Spark asks for its first executors while it starts, and does not start where they are refused
             found = missing()
             if found is None:
                 raise
             raise NoExecutorsError(cluster.pods, found.why) from error
-        status = session.sparkContext._jsc.sc().statusTracker()
+        status = context._jsc.sc().statusTracker()
         wait_for_executors(
             cluster.pods,
             # the driver counts as one of them
             registered=lambda: len(status.getExecutorInfos()) - 1,
             missing=missing,
         )
-        with closing(SparkEngine(session, settings)) as engine:
+        with closing(SparkEngine(context, settings)) as engine:
             yield engine

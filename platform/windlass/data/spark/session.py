@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from windlass.data.spark.blocks import MOST_BUCKETS
 from windlass.errors import InvalidInputError, MissingExtraError
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    from pyspark import SparkContext
 
 LEAST_JAVA = 17
 _MEBIBYTE = 1 << 20
@@ -25,10 +26,6 @@ LEAST_HEAP_BYTES = 512 * _MEBIBYTE
 _HEAP_SHARE = 0.5
 """Of a step's memory on one machine; the rest is for the Python workers, which read and write files."""
 _LOCAL_ADDRESS = "127.0.0.1"
-_JAVA_OPTIONS = (
-    # The program's expressions over a wide table make methods that Java would else interpret for ever.
-    "-XX:-DontCompileHugeMethods",
-)
 FIRST_COMPILER = "-XX:TieredStopAtLevel=1"
 """Java's second compiler takes 20 CPU seconds of each session, and wins them back from 4 million rows on."""
 _CONF = {
@@ -36,17 +33,11 @@ _CONF = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.log.level": "ERROR",
-    # What the program's SQL means must not depend on an installation's defaults.
-    "spark.sql.ansi.enabled": "true",
-    "spark.sql.ansi.doubleQuotedIdentifiers": "true",
-    "spark.sql.timestampType": "TIMESTAMP_NTZ",
-    "spark.sql.session.timeZone": "UTC",
-    # Of blocks of rows, which tasks take one after the other.
-    "spark.sql.execution.arrow.maxBytesPerBatch": str(16 * _MEBIBYTE),
-    # What is kept and moved is digests and blocks that are compressed already, and queries are a few small stages.
-    "spark.sql.inMemoryColumnarStorage.compressed": "false",
+    # What is moved is blocks of rows that are compressed already. Java's writer of objects would hold on to a hundred
+    # of them, and its sorter to all that fit; written to their buckets as they come, none is held.
     "spark.shuffle.compress": "false",
-    "spark.sql.adaptive.enabled": "false",
+    "spark.serializer.objectStreamReset": "1",
+    "spark.shuffle.sort.bypassMergeThreshold": str(MOST_BUCKETS + 1),
     "spark.authenticate": "true",
 }
 
@@ -120,28 +111,23 @@ def local_settings(directory: Path, *, threads: int, memory_limit_bytes: int) ->
 
 
 @contextlib.contextmanager
-def spark_session(settings: SessionSettings) -> Iterator[SparkSession]:
-    """A session that is stopped at the end, its executors with it; the Java process goes with this one.
+def spark_context(settings: SessionSettings) -> Iterator[SparkContext]:
+    """A context that is stopped at the end, its executors with it; the Java process goes with this one.
 
     Raises:
         MissingExtraError: PySpark is not installed.
         NoJavaError, OldJavaError: there is no Java that Spark runs on.
     """
     try:
-        from pyspark.sql import SparkSession
+        from pyspark import SparkConf, SparkContext
     except ImportError:
         raise MissingExtraError("data.engine: spark", "spark") from None
     check_java()
     # The context asks this variable, and no configuration, which Python its tasks run.
     os.environ["PYSPARK_PYTHON"] = sys.executable
-    builder = SparkSession.builder
-    for name, value in {**_CONF, **_conf_of(settings), **settings.conf}.items():
-        builder = builder.config(name, value)
-    session = builder.getOrCreate()
-    try:
-        yield session
-    finally:
-        session.stop()
+    conf = SparkConf().setAll([*_CONF.items(), *_conf_of(settings).items(), *settings.conf.items()])
+    with SparkContext(conf=conf) as context:
+        yield context
 
 
 def check_java() -> None:
@@ -165,10 +151,7 @@ def _java_command() -> str | None:
 def _conf_of(settings: SessionSettings) -> dict[str, str]:
     return {
         "spark.local.dir": str(settings.directory),
-        "spark.sql.warehouse.dir": str(settings.directory / "warehouse"),
         "spark.driver.memory": f"{settings.heap_bytes // _MEBIBYTE}m",
-        "spark.driver.defaultJavaOptions": " ".join((*_JAVA_OPTIONS, *settings.driver_options)),
-        "spark.executor.defaultJavaOptions": " ".join((*_JAVA_OPTIONS, *settings.executor_options)),
-        "spark.sql.shuffle.partitions": str(2 * settings.slots),
-        "spark.default.parallelism": str(2 * settings.slots),
+        "spark.driver.defaultJavaOptions": " ".join(settings.driver_options),
+        "spark.executor.defaultJavaOptions": " ".join(settings.executor_options),
     }

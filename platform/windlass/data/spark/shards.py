@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from windlass.data.bundle import Written, write_shards
 from windlass.data.description import SPLITS, SplitName
-from windlass.data.duckdb_engine import DuckDBEngine
 from windlass.data.sources import s3_filesystem
-from windlass.data.spark.blocks import unpack
+from windlass.data.spark.buckets import Buckets
 from windlass.storage import Reference, Workspace
 
 if TYPE_CHECKING:
@@ -24,85 +23,62 @@ _BATCH_ROWS = 50_000
 
 
 @dataclass(frozen=True)
-class BucketQuery:
-    """A query over the rows of one bucket, which DuckDB runs as it does over a whole table."""
+class ShardsOfTask:
+    """What one attempt of a task has written, by split."""
 
-    staged: str
-    """The relation of the rows."""
-    schema: pa.Schema
-    kept: Mapping[str, str]
-    """Queries by the names under which the others ask for them, in this order."""
-    query: str
-    memory_bytes: int
-    directory: str | None
-    """For what does not fit into memory; None: the machine's own."""
-
-    def stream(self, blocks: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        import pyarrow as pa
-
-        with tempfile.TemporaryDirectory(prefix="task-", dir=self.directory) as directory:
-            engine = DuckDBEngine(Path(directory), memory_limit_bytes=self.memory_bytes, threads=1)
-            try:
-                engine.load(self.staged, pa.RecordBatchReader.from_batches(self.schema, unpack(blocks)))
-                for name, query in self.kept.items():
-                    engine.keep(name, query)
-                yield from engine.stream(self.query, _BATCH_ROWS)
-            finally:
-                engine.close()
+    partition: int
+    folder: str
+    written: Written
 
 
+@dataclass(frozen=True)
 class ShardWriter:
-    """A task of `mapInArrow`: writes the rows of its bucket, and replies with one row a shard.
+    """A task that writes the rows of its bucket, and says which shards it wrote.
 
-    A task that is repeated writes to another folder; Spark hands on the reply of one attempt only.
+    A task that is repeated writes to another folder; Spark hands on what one attempt says.
     """
 
-    REPLY = "partition int, folder string, split string, name string, rows bigint, class_counts array<bigint>"
+    place: str
+    buckets: Buckets
+    query: str
+    schema: pa.Schema
+    num_classes: int | None
 
-    def __init__(self, place: str, bucket: BucketQuery, schema: pa.Schema, num_classes: int | None) -> None:
-        self.place, self._bucket, self._schema, self._num_classes = place, bucket, schema, num_classes
-
-    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        import pyarrow as pa
+    def __call__(self, blocks: Iterable[tuple[int, bytes]]) -> Iterator[ShardsOfTask]:
         from pyspark import TaskContext
 
         context = TaskContext.get()
         assert context is not None
         folder = f"part-{context.partitionId():05d}-{context.taskAttemptId()}"
         is_remote = self.place.startswith("s3://")
-        with tempfile.TemporaryDirectory(prefix="shards-", dir=None if is_remote else self.place) as room:
-            rows = self._bucket.stream(batches)
-            written = write_shards(rows, Path(room), self._schema, self._num_classes)
+        with (
+            tempfile.TemporaryDirectory(prefix="shards-", dir=None if is_remote else self.place) as room,
+            self.buckets.read(blocks, self.query) as engine,
+        ):
+            rows = engine.stream(self.query, _BATCH_ROWS)
+            written = write_shards(rows, Path(room), self.schema, self.num_classes)
             if is_remote:
                 _upload(Path(room), f"{self.place}/{folder}")
             else:
                 Path(room).rename(Path(self.place, folder))
                 Path(room).mkdir()
-        replies = []
-        for split in SPLITS:
-            for position, name in enumerate(written.shards[split]):
-                reply: dict[str, Any] = {"partition": context.partitionId(), "folder": folder, "split": split}
-                # the figures are of a task's rows of a split, so they stand beside its first shard only
-                counts = written.class_counts[split] if written.class_counts and position == 0 else []
-                replies.append(
-                    {**reply, "name": name, "rows": 0 if position else written.rows[split], "class_counts": counts}
-                )
-        yield pa.RecordBatch.from_pylist(replies, schema=_reply_schema())
+        yield ShardsOfTask(context.partitionId(), folder, written)
 
 
-def collect_shards(replies: Sequence[Mapping[str, Any]], place: str, output: Path, num_classes: int | None) -> Written:
+def collect_shards(tasks: Sequence[ShardsOfTask], place: str, output: Path, num_classes: int | None) -> Written:
     """Bring the shards of the attempts that won into `output`, numbered in the order of their rows."""
     shards: dict[SplitName, list[str]] = {split: [] for split in SPLITS}
     rows = dict.fromkeys(SPLITS, 0)
     counts = {split: [0] * (num_classes or 0) for split in SPLITS}
-    for reply in sorted(replies, key=lambda each: (each["partition"], each["name"])):
-        split: SplitName = reply["split"]
-        name = f"{split}-{len(shards[split]):05d}.parquet"
-        _take(f"{place}/{reply['folder']}/{reply['name']}", output / name)
-        shards[split].append(name)
-        rows[split] += reply["rows"]
-        for index, count in enumerate(reply["class_counts"]):
-            counts[split][index] += count
+    for task in sorted(tasks, key=lambda each: each.partition):
+        for split in SPLITS:
+            for written in task.written.shards[split]:
+                name = f"{split}-{len(shards[split]):05d}.parquet"
+                _take(f"{place}/{task.folder}/{written}", output / name)
+                shards[split].append(name)
+            rows[split] += task.written.rows[split]
+            for index, count in enumerate((task.written.class_counts or {}).get(split, ())):
+                counts[split][index] += count
     _clear(place)
     classes = {split: tuple(found) for split, found in counts.items()}
     taken = {split: tuple(names) for split, names in shards.items()}
@@ -118,21 +94,6 @@ def _clear(place: str) -> None:
         return
     for folder in Path(place).glob("part-*"):
         shutil.rmtree(folder)
-
-
-def _reply_schema() -> pa.Schema:
-    import pyarrow as pa
-
-    return pa.schema(
-        [
-            ("partition", pa.int32()),
-            ("folder", pa.string()),
-            ("split", pa.string()),
-            ("name", pa.string()),
-            ("rows", pa.int64()),
-            ("class_counts", pa.list_(pa.int64())),
-        ]
-    )
 
 
 def _upload(directory: Path, place: str) -> None:
