@@ -19,7 +19,7 @@ ENTRIES = {
     "components": "windlass_components.train, windlass_pipelines.runner, windlass_cli.main, windlass_gateway.worker",
     "gateway": "windlass_gateway.supervisor, windlass_gateway.worker, windlass_gateway.reconciler",
     "mlflow": "tracking_server.database, mlflow.server",
-    "spark": "windlass.recipe.steps, windlass.data.spark.executor, pyspark.sql",
+    "spark": "windlass.recipe.steps, windlass.data.spark.executor, pyspark",
 }
 ROLES = sorted(LIMIT_MB)
 COUNT = """
@@ -70,10 +70,9 @@ def test_only_the_components_hold_torch(builder, image: Callable[[str], str], ro
     assert builder.run(image(role), "python", "-c", code).strip() == "None"
 
 
-def test_spark_answers_a_query_and_calls_python_as_the_user_of_its_image(builder, image: Callable[[str], str]) -> None:
-    query = "s.range(1000).mapInArrow(lambda batches: batches, 'id long').selectExpr('sum(id)').head()[0]"
-    session = "SparkSession.builder.master('local[1]').getOrCreate()"
-    code = f"from pyspark.sql import SparkSession; s = {session}; print({query})"
+def test_spark_runs_tasks_in_python_as_the_user_of_its_image(builder, image: Callable[[str], str]) -> None:
+    moved = "c.parallelize(range(1000), 4).map(lambda i: (i % 3, i)).partitionBy(3, int).values().sum()"
+    code = f"from pyspark import SparkContext; c = SparkContext('local[1]'); print({moved})"
     assert builder.run(image("spark"), "env", "SPARK_LOCAL_IP=127.0.0.1", "python", "-c", code).strip() == "499500"
 
 

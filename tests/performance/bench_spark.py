@@ -70,10 +70,10 @@ def session_seconds() -> float:
     """How long a session takes to start and stop in a new process."""
     program = (
         "import tempfile, time; from pathlib import Path\n"
-        "from windlass.data.spark.session import local_settings, spark_session\n"
+        "from windlass.data.spark.session import local_settings, spark_context\n"
         "settings = local_settings(Path(tempfile.mkdtemp()), threads=2, memory_limit_bytes=4 * 10**9)\n"
         "started_s = time.monotonic()\n"
-        "with spark_session(settings) as session: session.range(1).count()\n"
+        "with spark_context(settings) as context: context.parallelize([1]).count()\n"
         "print(time.monotonic() - started_s)"
     )
     reply = subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.PIPE)

@@ -8,7 +8,7 @@ import pytest
 from windlass.data.errors import BadRowError, TargetError
 from windlass.data.sources import resolve_source
 from windlass.data.spark.engine import SparkEngine, SparkTaskError
-from windlass.data.spark.session import local_settings, spark_session
+from windlass.data.spark.session import local_settings, spark_context
 from windlass.data.tables import read_layout
 from windlass.data.totals import Totals
 
@@ -91,9 +91,9 @@ def test_a_task_that_fails_is_told_with_its_own_words(tmp_path: Path, prepare_ta
     for name in ("a.csv", "b.csv"):
         (folder / name).write_text(HEADER + "".join(lines(6000)))
     settings = local_settings(tmp_path, threads=2, memory_limit_bytes=2 * 10**9)
-    with spark_session(settings) as session:
-        engine = SparkEngine(session, settings)
+    with spark_context(settings) as context:
+        engine = SparkEngine(context, settings)
         engine.open("source", read_layout(resolve_source(str(folder), tmp_path)))
         (folder / "b.csv").unlink()
         with pytest.raises(SparkTaskError, match=r"a task failed: .*FileNotFoundError.*b\.csv.*run the same command"):
-            engine.stage("staged", "SELECT c0, md5(c0) AS digest FROM source", "source", Totals(("c0",)))
+            engine.stage("staged", "SELECT c0, md5(c0) AS digest FROM source", "source", [Totals(("c0",))])

@@ -19,7 +19,7 @@ from pods_as_processes import ADDRESS, DRIVER, PodsAsProcesses, pods_as_processe
 from windlass.cluster.placement import Placement
 from windlass.data.spark.executors import wait_for_executors
 from windlass.data.spark.kubernetes import DriverPod, ExecutorPods, cluster_session
-from windlass.data.spark.session import spark_session
+from windlass.data.spark.session import spark_context
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -58,13 +58,12 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
         )
         # a server of a test has no certificate
         plain = {**settings.conf, "spark.master": settings.conf["spark.master"].replace("https", "http")}
-        with spark_session(replace(settings, conf=plain)) as spark:
-            status = spark.sparkContext._jsc.sc().statusTracker()
+        with spark_context(replace(settings, conf=plain)) as context:
+            status = context._jsc.sc().statusTracker()
             wait_for_executors(PODS, lambda: len(status.getExecutorInfos()) - 1, lambda: None, patience_s=120)
             time.sleep(2)  # an executor that has just registered is still at it
             idle_bytes = [_resident_bytes(process.pid) for process in cluster.processes]
-            numbers = spark.range(0, 1000, 1, 4).mapInArrow(lambda batches: batches, "id long")
-            ((total,),) = numbers.selectExpr("sum(id)").collect()
+            total = context.parallelize(range(1000), 4).sum()
         yield Session(cluster, total, idle_bytes, [process.wait(60) for process in cluster.processes])
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from windlass.data.spark.session import NoJavaError, OldJavaError, check_java, local_settings, spark_session
+from windlass.data.spark.session import NoJavaError, OldJavaError, check_java, local_settings, spark_context
 
 pytestmark = pytest.mark.spark
 
@@ -36,10 +36,9 @@ def test_a_java_that_is_new_enough_is_taken(tmp_path: Path, monkeypatch: pytest.
     check_java()
 
 
-def test_a_session_reads_the_programs_dialect_and_listens_to_this_machine_only(tmp_path: Path) -> None:
+def test_a_session_listens_to_this_machine_only_and_to_nobody_without_its_secret(tmp_path: Path) -> None:
     settings = local_settings(tmp_path, threads=2, memory_limit_bytes=2 * 10**9)
-    with spark_session(settings) as session:
-        found = session.sql("SELECT conv('ff', 16, 10), \"a\" FROM VALUES ('x') AS t(a)").collect()
-        assert [tuple(row) for row in found] == [("255", "x")]
-        assert session.conf.get("spark.driver.bindAddress") == "127.0.0.1"
-        assert session.conf.get("spark.authenticate") == "true"
+    with spark_context(settings) as context:
+        assert context.parallelize(range(1000), 4).sum() == sum(range(1000))
+        assert context.getConf().get("spark.driver.bindAddress") == "127.0.0.1"
+        assert context.getConf().get("spark.authenticate") == "true"

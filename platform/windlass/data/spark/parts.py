@@ -18,7 +18,7 @@ from windlass.data.tables import RawTable, TableFile
 if TYPE_CHECKING:
     from pyarrow.dataset import Dataset
 
-MOST_PART_BYTES = 64 << 20
+MOST_PART_BYTES = 32 << 20
 LEAST_PART_BYTES = 8 << 20
 _CHUNK_BYTES = 1 << 20
 

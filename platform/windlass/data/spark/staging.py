@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _BATCH_ROWS = 20_000
-_BUFFERED_BYTES = 32 << 20
+_BUFFERED_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
