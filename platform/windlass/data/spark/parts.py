@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import shutil
 import tempfile
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 MOST_PART_BYTES = 32 << 20
 LEAST_PART_BYTES = 8 << 20
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 8 << 20
+"""Each is a request of its own where a file lies in an object store."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,11 @@ class QuotesOfRange:
     last: int
     """After the last line break."""
 
+    def followed_by(self, other: QuotesOfRange) -> QuotesOfRange:
+        """Of both ranges as one."""
+        are_even = self.are_even and other.are_even and (self.last + other.first) % 2 == 0
+        return QuotesOfRange(self.first, are_even, other.last)
+
 
 def plan_parts(
     table: RawTable,
@@ -80,12 +87,16 @@ def plan_parts(
 
 def quotes_of_range(place: tuple[str, int, int]) -> QuotesOfRange:
     """Count the quotes of the bytes `start` to `end` of a file."""
-    import numpy as np
-
     uri, start, end = place
     with open_source(uri) as stream:
         stream.seek(start)
-        data = stream.read(end - start)
+        chunks = (stream.read(min(_CHUNK_BYTES, end - first)) for first in range(start, end, _CHUNK_BYTES))
+        return functools.reduce(QuotesOfRange.followed_by, map(_quotes_of, chunks))
+
+
+def _quotes_of(data: bytes) -> QuotesOfRange:
+    import numpy as np
+
     if b'"' not in data:
         return QuotesOfRange(0, True, 0)
     characters_N = np.frombuffer(data, np.uint8)
@@ -98,12 +109,8 @@ def quotes_of_range(place: tuple[str, int, int]) -> QuotesOfRange:
 
 def breaks_end_rows(ranges: Iterable[QuotesOfRange]) -> bool:
     """Whether no line break of a file stands inside quotes: then each line has an even number of them."""
-    pending = 0
-    for found in ranges:
-        if (pending + found.first) % 2 or not found.are_even:
-            return False
-        pending = found.last
-    return pending % 2 == 0
+    whole = functools.reduce(QuotesOfRange.followed_by, ranges)
+    return whole.first % 2 == 0 and whole.are_even and whole.last % 2 == 0
 
 
 @dataclass(frozen=True)
