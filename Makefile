@@ -89,7 +89,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[all,dev]'
 	@touch $@
 
-# Spark wants another pandas than the rest, so it cannot live in the environment of every other role.
+# PySpark is half a gigabyte that no other test needs.
 $(SPARK_STAMP): pyproject.toml constraints-spark.txt
 	$(PYTHON) -m venv $(SPARK_VENV)
 	$(SPARK_VENV)/bin/python -m pip install --quiet -c constraints-spark.txt -e '.[spark,pipelines]' \

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PYTHON = (3, 11)
 ROLES = ("build", "gateway", "mlflow", "components", "torch-cpu", "torch-cuda", "spark")
 CONSTRAINTS = {"spark": "constraints-spark.txt"}
-"""Of roles that cannot be installed beside the others."""
+"""Of roles with packages that no other has."""
 SOURCE_BUILDER = "setuptools>=80"
 """What makes a wheel of a package that has none."""
 NEEDS_TORCH = "captum"

@@ -36,8 +36,8 @@ class Buckets:
 
     @contextmanager
     def read(self, blocks: Iterable[tuple[int, bytes]], *queries: str) -> Iterator[DuckDBEngine]:
-        """An engine that has the rows, of which no more is read than the queries name."""
-        columns = named_in(self.schema.names, *self.kept.values(), *queries)
+        """An engine that has the rows, of which no more is read than the queries name: a `*` names nothing."""
+        columns = named_in(self.schema.names, *self.kept.values(), *queries) or self.schema.names[:1]
         with (
             tempfile.TemporaryDirectory(prefix="task-", dir=self.directory) as directory,
             closing(DuckDBEngine(Path(directory), memory_limit_bytes=self.memory_bytes, threads=1)) as engine,

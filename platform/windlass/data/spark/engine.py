@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from py4j.protocol import Py4JJavaError
+from py4j.protocol import Py4JError, Py4JJavaError
 
 from windlass.data.bundle import Written
 from windlass.data.duckdb_engine import DuckDBEngine, line_at
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from pyspark.status import StatusTracker
 
 _POLL_S = 0.5
-_TASKS_OF_A_JOB = 8
-"""For each slot, where tasks reply with much."""
+_SUMS_AT_ONCE = 8
+"""Buckets for each slot whose totals this process holds before it adds them."""
 _SHOWN_REJECTS = 10
 _RAISED = re.compile(r"([a-z_]+\.)*[A-Z][A-Za-z]+(Error|Exception): ")
 _Result = TypeVar("_Result")
@@ -127,8 +127,14 @@ class SparkEngine:
     def totals(self, relation: str, totals: Sequence[Totals]) -> list[Found]:
         """See `Engine.totals`."""
         staged = self._there
-        task = SumBucket(staged.buckets, relation, tuple(totals))
-        return self._watched("checking rows", staged.count, lambda: _sum(totals, self._of_each_bucket(task)))
+        task, at_once = SumBucket(staged.buckets, relation, tuple(totals)), _SUMS_AT_ONCE * self._settings.slots
+
+        def found() -> Iterator[list[Found]]:
+            for first in range(0, staged.count, at_once):
+                some = range(first, min(first + at_once, staged.count))
+                yield from self._context.runJob(staged.pairs, task, some)
+
+        return self._watched("checking rows", staged.count, lambda: _sum(totals, found()))
 
     def keep(self, name: str, query: str) -> None:
         """See `Engine.keep`. Computed again where it is asked for, on one bucket's rows."""
@@ -147,10 +153,15 @@ class SparkEngine:
         num_classes: int | None,
     ) -> Written:
         """See `Engine.write`. DuckDB sorts and writes each bucket, for no row needs one of another bucket."""
+        staged, place = self._there, self._settings.scratch or str(output)
         query = f"SELECT {columns} FROM {relation} ORDER BY {', '.join(order)}"  # noqa: S608 - the program's own
-        writer = ShardWriter(self._settings.scratch or str(output), self._there.buckets, query, schema, num_classes)
-        written = self._watched("writing shards", self._there.count, lambda: list(self._of_each_bucket(writer)))
-        return collect_shards(written, writer.place, output, num_classes)
+        writer = ShardWriter(place, staged.buckets, query, schema, num_classes)
+        written = self._watched(
+            "writing shards",
+            staged.count,
+            lambda: self._context.runJob(staged.pairs, writer, range(staged.count)),
+        )
+        return collect_shards(written, place, output, num_classes)
 
     @contextmanager
     def shards(self, name: str, table: RawTable) -> Iterator[DuckDBEngine]:
@@ -167,13 +178,6 @@ class SparkEngine:
     def _there(self) -> _Staged:
         assert self._staged is not None
         return self._staged
-
-    def _of_each_bucket(self, task: Callable[[Iterable[tuple[int, bytes]]], Iterator[_Result]]) -> Iterator[_Result]:
-        """What a task says of each, some at a time: all that all say may be too much for this process."""
-        staged, at_once = self._there, _TASKS_OF_A_JOB * self._settings.slots
-        for first in range(0, staged.count, at_once):
-            some = range(first, min(first + at_once, staged.count))
-            yield from self._context.runJob(staged.pairs, task, some)
 
     def _schema(self, source: str, query: str) -> pa.Schema:
         """What a query over an opened relation gives."""
@@ -209,7 +213,7 @@ class SparkEngine:
             try:
                 return work()
             except Py4JJavaError as error:
-                raise SparkTaskError(_cause(error.java_exception.getMessage())) from error
+                raise SparkTaskError(_cause(str(error.java_exception.getMessage()))) from error
             finally:
                 finished.set()
                 thread.join()
@@ -230,8 +234,12 @@ def _second(pairs: Iterable[tuple[int, _Result]]) -> Iterator[_Result]:
 def _poll(status: StatusTracker, group: str, tasks: int, bar: Tracker, finished: threading.Event) -> None:
     """Tell how many tasks of a group of jobs have ended; those that do lost work again are not told."""
     while not finished.wait(_POLL_S):
-        jobs = [status.getJobInfo(job) for job in status.getJobIdsForGroup(group)]
-        stages = [status.getStageInfo(stage) for job in jobs if job for stage in job.stageIds]
+        try:
+            jobs = [status.getJobInfo(job) for job in status.getJobIdsForGroup(group)]
+            stages = [status.getStageInfo(stage) for job in jobs if job for stage in job.stageIds]
+        except (Py4JError, OSError):
+            # Java has ended; the work itself fails of that, and says so
+            return
         ended = sum(stage.numCompletedTasks for stage in stages if stage is not None)
         bar.update(max(bar.done, min(ended, tasks)))
 

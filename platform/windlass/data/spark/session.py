@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from windlass.data.spark.blocks import MOST_BUCKETS
-from windlass.errors import InvalidInputError, MissingExtraError
+from windlass.errors import InvalidInputError, MissingExtraError, WindlassError
 
 if TYPE_CHECKING:
     from pyspark import SparkContext
@@ -26,6 +26,8 @@ LEAST_HEAP_BYTES = 512 * _MEBIBYTE
 _HEAP_SHARE = 0.5
 """Of a step's memory on one machine; the rest is for the Python workers, which read and write files."""
 _LOCAL_ADDRESS = "127.0.0.1"
+_ENDING_S = 2.0
+"""From a connection that breaks to the end of the process that broke it."""
 FIRST_COMPILER = "-XX:TieredStopAtLevel=1"
 """Java's second compiler takes 20 CPU seconds of each session, and wins them back from 4 million rows on."""
 _CONF = {
@@ -62,6 +64,17 @@ class OldJavaError(InvalidInputError):
             "set JAVA_HOME to it, or use data.engine: duckdb"
         )
         self.command, self.found = command, found
+
+
+class JavaEndedError(WindlassError):
+    """Spark's Java process, which the driver talks to, is gone."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(
+            f"data.engine: spark: its Java process has ended (status {status}), as it does where memory is short: "
+            "raise resources.memory (on a cluster resources.cluster.step.memory), else run the same command again"
+        )
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -117,8 +130,10 @@ def spark_context(settings: SessionSettings) -> Iterator[SparkContext]:
     Raises:
         MissingExtraError: PySpark is not installed.
         NoJavaError, OldJavaError: there is no Java that Spark runs on.
+        JavaEndedError: it ended while the context was used.
     """
     try:
+        from py4j.protocol import Py4JError
         from pyspark import SparkConf, SparkContext
     except ImportError:
         raise MissingExtraError("data.engine: spark", "spark") from None
@@ -126,8 +141,17 @@ def spark_context(settings: SessionSettings) -> Iterator[SparkContext]:
     # The context asks this variable, and no configuration, which Python its tasks run.
     os.environ["PYSPARK_PYTHON"] = sys.executable
     conf = SparkConf().setAll([*_CONF.items(), *_conf_of(settings).items(), *settings.conf.items()])
-    with SparkContext(conf=conf) as context:
+    context = SparkContext(conf=conf)
+    java: subprocess.Popen[bytes] = context._gateway.proc
+    try:
         yield context
+    except (Py4JError, OSError) as error:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            raise JavaEndedError(java.wait(_ENDING_S)) from error
+        raise
+    finally:
+        if java.poll() is None:
+            context.stop()
 
 
 def check_java() -> None:
