@@ -3,7 +3,7 @@
 `.venv-spark/bin/python tests/performance/bench_spark.py`. All on the same cores in one run, each in a process of its
 own, with the table of `bench_prepare.py`; the datasets have to be equal, their statistics to 1e-9. Spark's time is
 given with and without the start of its session, which does not grow with the table. Executors are processes that read
-and write an object store: that of WINDLASS_TEST_S3_SERVER (called as `COMMAND PORT FOLDER`), else moto's. Writes
+and write an object store: that of WINDLASS_TEST_S3_SERVER, called as `COMMAND PORT FOLDER`. Writes
 `bench-results/spark.json`.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -229,6 +230,8 @@ def main() -> None:
     if arguments.executors:
         run_on_executors(arguments.executors, arguments.path)
         return
+    if "WINDLASS_TEST_S3_SERVER" not in os.environ:
+        parser.error("WINDLASS_TEST_S3_SERVER has to name an S3 server: moto reads a whole object for each piece of it")
     found = compare(arguments.rows)
     print(report(found))
     write_results("spark", found)
