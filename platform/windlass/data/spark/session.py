@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from windlass.data.spark.blocks import MOST_BUCKETS
 from windlass.errors import InvalidInputError, MissingExtraError, WindlassError
 
 if TYPE_CHECKING:
@@ -35,11 +34,9 @@ _CONF = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
     "spark.log.level": "ERROR",
-    # What is moved is blocks of rows that are compressed already. Java's writer of objects would hold on to a hundred
-    # of them, and its sorter to all that fit; written to their buckets as they come, none is held.
+    # What is moved is blocks of rows, compressed already; a task hands over several of a bucket together.
     "spark.shuffle.compress": "false",
-    "spark.serializer.objectStreamReset": "1",
-    "spark.shuffle.sort.bypassMergeThreshold": str(MOST_BUCKETS + 1),
+    "spark.kryoserializer.buffer.max": "512m",
     "spark.authenticate": "true",
 }
 
