@@ -43,7 +43,9 @@ class Latency(Section):
     spread: float = 0.0
     """Half the width of the interval of the rounds' median p50, relative to it: 0.03 is 3 % to either side."""
     p95_spread: float = 0.0
-    """The same of p95. p99 is that of a hundred calls a round: it tells of the machine as much as of the model."""
+    """The same of p95."""
+    p99_spread: float = 0.0
+    """The same of p99, which is that of a hundred calls a round: it tells of the machine as much as of the model."""
 
 
 class Memory(Section):

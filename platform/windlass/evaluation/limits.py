@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -67,6 +67,7 @@ class Limit:
         lower: whether more is better.
         of: the figure that it bounds.
         percent_of: what `allowed` was a percentage of, if it was one.
+        spread_of: how far the figure is known to either side, relative to it, if it was measured so.
     """
 
     key: str
@@ -76,6 +77,7 @@ class Limit:
     of: Callable[[Figures], float | Interval]
     lower: bool = False
     percent_of: float | None = None
+    spread_of: Callable[[Figures], float] | None = None
 
     def figure(self, figures: Figures, *, at_bound: bool) -> float:
         """What is compared.
@@ -101,6 +103,18 @@ class Limit:
         if self.lower:
             return interval.high < self.allowed - _ROUNDING
         return interval.low > self.allowed + _ROUNDING
+
+    def doubt(self, figures: Figures) -> str | None:
+        """In words, if the figure is not known well enough to tell on which side of this limit it is."""
+        if self.spread_of is None:
+            return None
+        figure, spread = self.figure(figures, at_bound=False), self.spread_of(figures)
+        if abs(self.allowed - figure) >= spread * figure:
+            return None
+        measured, allowed = shown(figure, self.unit), shown(self.allowed, self.unit)
+        return (
+            f"{self.label} {measured} is known to {spread:.0%} to either side, and the limit of {allowed} lies within"
+        )
 
     def excess(self, miss: Miss) -> float:
         return miss.allowed - miss.measured if self.lower else miss.measured - miss.allowed
@@ -138,6 +152,11 @@ _PLAIN: tuple[tuple[str, str, Unit, bool, Callable[[Figures], float | Interval]]
     ("max_energy", "energy for 1,000 rows", "J", False, lambda figures: figures.joules),
 )
 """Key, label, unit, whether more is better, and the figure; quality relative to another model is not here."""
+_SPREADS: Mapping[str, Callable[[Figures], float]] = {
+    "max_latency_p50_ms": lambda figures: figures.latency.spread,
+    "max_latency_p95_ms": lambda figures: figures.latency.p95_spread,
+    "max_latency_p99_ms": lambda figures: figures.latency.p99_spread,
+}
 
 
 def limits_of(budget: BudgetConfig, uncompressed_quality: float) -> list[Limit]:
@@ -160,7 +179,7 @@ def limits_of(budget: BudgetConfig, uncompressed_quality: float) -> list[Limit]:
                 found.append(Limit(key, name, "quality", allowed_value, _metric(name), lower))
     for key, label, unit, lower, of in _PLAIN:
         if (value := getattr(budget, key)) is not None:
-            found.append(Limit(key, label, unit, value, of, lower))
+            found.append(Limit(key, label, unit, value, of, lower, spread_of=_SPREADS.get(key)))
     return found
 
 

@@ -85,7 +85,7 @@ def select_candidate(evaluation: Evaluation, budget: BudgetConfig, *, task: str)
     by_key = {limit.key: limit for limit in limits}
     notes = (*_doubts_about_training(evaluation), *_left_unmeasured(uncompressed))
     if not fitting:
-        return _nobody_fits(misses, by_key, notes, task)
+        return _nobody_fits(misses, by_key, (*notes, *_doubts_about_limits(candidates, limits, misses, None)), task)
     goal = _GOALS[budget.objective]
     winner = min(fitting, key=lambda name: (goal.of(fitting[name]), fitting[name].latency.p50_ms))
     of_how_many = f"{goal.best} of the {len(fitting)} candidates" if len(fitting) > 1 else "the only candidate"
@@ -111,7 +111,11 @@ def select_candidate(evaluation: Evaluation, budget: BudgetConfig, *, task: str)
         test=(),
         test_drop=None,
         test_reads=0,
-        notes=(*notes, *([f"{winner}: {noise}"] if noise else [])),
+        notes=(
+            *notes,
+            *([f"{winner}: {noise}"] if noise else []),
+            *_doubts_about_limits(candidates, limits, misses, winner),
+        ),
     )
 
 
@@ -194,6 +198,22 @@ def _doubts_about_training(evaluation: Evaluation) -> tuple[str, ...]:
         f"{best.quality[metric].point:.4f}, better by {best.margin.point:.4f} ({best.margin.low:.4f} to "
         f"{best.margin.high:.4f}).",
     )
+
+
+def _doubts_about_limits(
+    candidates: Mapping[str, Figures],
+    limits: Sequence[Limit],
+    misses: Mapping[str, Sequence[Miss]],
+    winner: str | None,
+) -> list[str]:
+    """Of the winner, and of those that are outside the budget only for a figure that is not known well enough."""
+    notes = []
+    for name, figures in candidates.items():
+        doubts = {limit.key: doubt for limit in limits if (doubt := limit.doubt(figures))}
+        missed = {miss.limit for miss in misses[name]}
+        if doubts and (name == winner or (missed and missed <= doubts.keys())):
+            notes.append(f"{name}: {'; '.join(doubts.values())}.")
+    return notes
 
 
 def _left_unmeasured(uncompressed: Measurement) -> tuple[str, ...]:

@@ -94,17 +94,17 @@ class BatchTimer:
 
     @property
     def known(self) -> bool:
-        p50_spread, p95_spread = self._spreads()
+        p50_spread, p95_spread, _ = self._spreads()
         return p50_spread <= WANTED_SPREAD and p95_spread <= WANTED_P95_SPREAD
 
-    def _spreads(self) -> tuple[float, float]:
-        p50_s, p95_s, _ = zip(*self._quantiles_s, strict=True)
-        return spread(p50_s), spread(p95_s)
+    def _spreads(self) -> list[float]:
+        """Of p50, p95 and p99."""
+        return [spread(taken_s) for taken_s in zip(*self._quantiles_s, strict=True)]
 
     def result(self) -> dict[str, Any]:
         """The medians over rounds, and what 1,000 rows took; `joules` is None where nothing counts them."""
         p50_s, p95_s, p99_s = np.median(self._quantiles_s, axis=0).tolist()
-        p50_spread, p95_spread = self._spreads()
+        p50_spread, p95_spread, p99_spread = self._spreads()
         thousands = self._calls * self.batch_size / 1000
         return {
             "latency": {
@@ -117,6 +117,7 @@ class BatchTimer:
                 "rounds": len(self._rows_per_s),
                 "spread": p50_spread,
                 "p95_spread": p95_spread,
+                "p99_spread": p99_spread,
             },
             "settled": self.settled,
             "cpu_s": self._cpu_s / thousands,

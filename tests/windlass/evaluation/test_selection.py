@@ -330,6 +330,47 @@ def test_noise_of_the_winners_measurement_is_said() -> None:
     assert verdict.notes == ("int8: Too noisy.",)
 
 
+def timed(p99_ms: float, p99_spread: float) -> tuple[Latency, ...]:
+    figures = {"p50_ms": 0.1, "p95_ms": 0.2, "runs": 600, "rows_per_s": 9000.0}
+    return (Latency(batch_size=1, p99_ms=p99_ms, p99_spread=p99_spread, **figures),)
+
+
+@pytest.mark.parametrize(
+    ("limit", "spread", "winner", "told"),
+    [
+        (0.33, 0.15, "int8", "p99 latency 0.3 ms is known to 15% to either side, and the limit of 0.33 ms lies within"),
+        (0.27, 0.15, "fp32", "p99 latency 0.3 ms is known to 15% to either side, and the limit of 0.27 ms lies within"),
+        (0.36, 0.15, "int8", None),
+        (0.2, 0.15, "fp32", None),
+        (0.3, 0.0, "int8", None),
+    ],
+    ids=["kept by chance", "missed by chance", "kept", "missed", "known exactly"],
+)
+def test_a_limit_that_lies_within_what_a_measurement_leaves_open_is_said(
+    limit: float, spread: float, winner: str, told: str | None
+) -> None:
+    small = measurement("int8", size_bytes=9, latency=timed(0.3, spread))
+    found = Evaluation(
+        uncompressed="fp32",
+        measurements=(measurement("fp32", latency=timed(0.1, spread)), small),
+        comparisons=(Comparison(candidate="int8", drop=around(0.0), agreement=1.0),),
+    )
+    verdict = select_candidate(found, BudgetConfig(max_latency_p99_ms=limit), task=TASK)
+    assert verdict.winner == winner
+    assert verdict.notes == ((f"int8: {told}.",) if told else ())
+
+
+def test_where_nobody_fits_it_is_said_who_may_miss_by_chance_alone() -> None:
+    found = Evaluation(
+        uncompressed="fp32", measurements=(measurement("fp32", latency=timed(0.3, 0.2)),), comparisons=()
+    )
+    verdict = select_candidate(found, BudgetConfig(max_latency_p99_ms=0.25), task=TASK)
+    assert verdict.exit_code == 3
+    assert any("fp32: p99 latency 0.3 ms is known to 20%" in note for note in verdict.notes)
+    of_two = select_candidate(found, BudgetConfig(max_latency_p99_ms=0.25, max_size=1), task=TASK)
+    assert not any("is known to" in note for note in of_two.notes)
+
+
 def test_figures_of_a_gpu_are_said_to_leave_out_its_memory_and_energy() -> None:
     found = Evaluation(uncompressed="fp32", measurements=(measurement("fp32", device="cuda"),), comparisons=())
     (note,) = select_candidate(found, BudgetConfig(), task=TASK).notes
