@@ -3,8 +3,8 @@
 `.venv-spark/bin/python tests/performance/bench_spark.py`. All on the same cores in one run, each in a process of its
 own, with the table of `bench_prepare.py`; the datasets have to be equal, their statistics to 1e-9. Spark's time is
 given with and without the start of its session, which does not grow with the table. Executors are processes that read
-and write an object store: that of WINDLASS_TEST_S3_SERVER, called as `COMMAND PORT FOLDER`. Writes
-`bench-results/spark.json`.
+and write an object store: that of WINDLASS_TEST_S3_SERVER, called as `COMMAND PORT FOLDER`. Each is kept to one core,
+as on a node whose other cores are taken; driver and object store run on any. Writes `bench-results/spark.json`.
 """
 
 from __future__ import annotations
@@ -101,6 +101,7 @@ def run_on_executors(count: int, path: Path) -> None:
             uri = f"s3://data/{path.name}"
             file = SourceFile(name=path.name, uri=uri, size_bytes=path.stat().st_size, sha256="0" * 64)
             pods = ExecutorPods(count=count, memory_bytes=EXECUTOR_BYTES, cpu=1)
+            cluster.cores = tuple(sorted(os.sched_getaffinity(0)))
             begun_s: list[float] = []
 
             def note(event: dict[str, Any]) -> None:

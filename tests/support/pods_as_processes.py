@@ -27,6 +27,8 @@ class PodsAsProcesses:
     """The pods that were made, in their order, their processes, and each request as `verb /path`, such as `list …`."""
 
     directory: Path
+    cores: tuple[int, ...] = ()
+    """Each pod runs on one of them, in turn; none: all run on all of the machine's."""
     pods: dict[str, dict[str, Any]] = field(default_factory=dict)
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
@@ -51,6 +53,9 @@ class PodsAsProcesses:
         with (self.directory / f"{name}.log").open("wb") as log:
             command = [sys.executable, *arguments, *container["args"]]
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        if self.cores:
+            # it has one thread still, from which all others will have it
+            os.sched_setaffinity(process.pid, {self.cores[len(self.processes) % len(self.cores)]})
         self.processes.append(process)
 
     def there(self) -> list[dict[str, Any]]:
