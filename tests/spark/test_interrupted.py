@@ -11,6 +11,11 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = [
+    pytest.mark.spark,
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc"),
+]
+
 PROGRAM = """
 import sys
 from pathlib import Path
@@ -42,12 +47,6 @@ def processes_of(session: int) -> list[int]:
         if int(fields[3]) == session and fields[0] != "Z":
             found.append(int(stat.parent.name))
     return found
-
-
-pytestmark = [
-    pytest.mark.spark,
-    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc"),
-]
 
 
 @contextmanager

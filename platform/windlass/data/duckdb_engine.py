@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -267,6 +268,17 @@ class DuckDBEngine:
         finally:
             finished.set()
             thread.join()
+
+
+@contextmanager
+def open_duckdb(
+    beside: str | Path | None, *, memory_limit_bytes: int, threads: int, tracker: Tracker | None = None
+) -> Iterator[DuckDBEngine]:
+    """An engine with room of its own in the directory `beside`, gone afterwards; None: where the system has its own."""
+    with tempfile.TemporaryDirectory(prefix="prepare-", dir=beside, ignore_cleanup_errors=True) as directory:
+        engine = DuckDBEngine(Path(directory), memory_limit_bytes=memory_limit_bytes, threads=threads, tracker=tracker)
+        with closing(engine):
+            yield engine
 
 
 def _most(found: list[tuple[Any, ...]], totals: Totals) -> Found:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -107,7 +106,7 @@ def infer(path: Path, target: str) -> Inference:
         DataError: there is no such file or column, the file cannot be read as a table, or nothing can be learned from
             it: no row that parses, one class only, or no column left.
     """
-    from windlass.data.duckdb_engine import DuckDBEngine
+    from windlass.data.duckdb_engine import open_duckdb
 
     source = resolve_source(str(path), Path.cwd())
     if source.kind in ("idx", "folder"):
@@ -115,28 +114,26 @@ def infer(path: Path, target: str) -> Inference:
     table = read_layout(source)
     if target not in table.names:
         raise MissingColumnError("--target", target, table.place, table.names)
-    with tempfile.TemporaryDirectory() as directory, track("reading", total=100, unit="%") as tracker:
-        engine = DuckDBEngine(
-            Path(directory), memory_limit_bytes=MEMORY_LIMIT_BYTES, threads=os.cpu_count() or 1, tracker=tracker
-        )
+    threads = os.cpu_count() or 1
+    with (
+        track("reading", total=100, unit="%") as tracker,
+        open_duckdb(None, memory_limit_bytes=MEMORY_LIMIT_BYTES, threads=threads, tracker=tracker) as engine,
+    ):
+        engine.open(_SOURCE, table)
+        sample = engine.sample(_SOURCE, GUESS_ROWS)
+        if not sample:
+            _refuse_bad_rows(table, target, "class", {}, engine)
+            raise BadFileError(
+                table.place, "has a header and no rows; there is nothing to learn from until it has some"
+            )
+        ((rows,),) = engine.rows(f"SELECT count(*) FROM {_SOURCE}")  # noqa: S608 - no text of a user
+        found = _infer(table, target, dict(zip(table.names, zip(*sample, strict=True), strict=True)), rows)
+        kind: TargetKind = "class" if found.classes is not None else "number"
         try:
-            engine.open(_SOURCE, table)
-            sample = engine.sample(_SOURCE, GUESS_ROWS)
-            if not sample:
-                _refuse_bad_rows(table, target, "class", {}, engine)
-                raise BadFileError(
-                    table.place, "has a header and no rows; there is nothing to learn from until it has some"
-                )
-            ((rows,),) = engine.rows(f"SELECT count(*) FROM {_SOURCE}")  # noqa: S608 - no text of a user
-            found = _infer(table, target, dict(zip(table.names, zip(*sample, strict=True), strict=True)), rows)
-            kind: TargetKind = "class" if found.classes is not None else "number"
-            try:
-                _refuse_bad_rows(table, target, kind, found.columns, engine)
-            except BadRowError as error:
-                return found.model_copy(update={"bad_rows": str(error)})
-            return found
-        finally:
-            engine.close()
+            _refuse_bad_rows(table, target, kind, found.columns, engine)
+        except BadRowError as error:
+            return found.model_copy(update={"bad_rows": str(error)})
+        return found
 
 
 def _refuse_bad_rows(

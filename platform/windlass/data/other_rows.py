@@ -20,11 +20,11 @@ from windlass.data.bundle import BundleWriter, Written
 from windlass.data.checks import refuse_bad_rows
 from windlass.data.config import DataConfig
 from windlass.data.description import DATASET_NAME, Column, DatasetDescription, SplitName
-from windlass.data.duckdb_engine import DuckDBEngine
+from windlass.data.duckdb_engine import DuckDBEngine, open_duckdb
 from windlass.data.errors import BadFileError, MissingColumnError, TargetError, WrongModalityError
 from windlass.data.program import Plan, PlannedColumn
 from windlass.data.sources import SKLEARN_IMAGES, ResolvedSource
-from windlass.data.table import STAGED, bundle_schema, class_index, open_duckdb
+from windlass.data.table import STAGED, bundle_schema, class_index
 from windlass.data.tables import RawTable, read_layout
 from windlass.progress import track
 
@@ -63,7 +63,9 @@ def prepare_other_rows(
     else:
         with (
             track("reading", total=100, unit="%") as tracker,
-            open_duckdb(output.parent, memory_limit_bytes, threads, tracker) as engine,
+            open_duckdb(
+                output.parent, memory_limit_bytes=memory_limit_bytes, threads=threads, tracker=tracker
+            ) as engine,
         ):
             made = _write_table(description, config, read_layout(source), engine, output)
             tracker.update(100)

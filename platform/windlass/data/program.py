@@ -118,12 +118,17 @@ def _kinds_of_bad(plan: Plan) -> int:
     return len(plan.read) + 3
 
 
+def is_time(auxiliary: Auxiliary | None) -> bool:
+    """Whether rows are divided by their time."""
+    return auxiliary is not None and auxiliary.way == "time"
+
+
 def with_split_key(staging: str, seed: int, auxiliary: Auxiliary | None) -> str:
     """Staged rows with `key`, hex text by whose order they are divided: equal rows, equal keys.
 
     It is a hash of the row's content or of its group, or the time itself.
     """
-    if auxiliary is not None and auxiliary.way == "time":
+    if is_time(auxiliary):
         return f"SELECT *, {_in_order('auxiliary')} AS key FROM ({staging}) AS unkeyed"
     content = "auxiliary" if auxiliary else "digest"
     return f"SELECT *, md5(concat('{seed}'{_SEPARATOR}{content})) AS key FROM ({staging}) AS unkeyed"
@@ -131,7 +136,7 @@ def with_split_key(staging: str, seed: int, auxiliary: Auxiliary | None) -> str:
 
 def key_digits(auxiliary: Auxiliary | None) -> int:
     """How long a key is."""
-    return 16 if auxiliary is not None and auxiliary.way == "time" else 32
+    return 16 if is_time(auxiliary) else 32
 
 
 def _in_order(x: str) -> str:

@@ -59,7 +59,7 @@ def split_expression(
     if not _has_key(plan):
         return "auxiliary"
     strata = classes if _is_stratified(plan) else {"": sum(classes.values())}
-    is_by_time = plan.auxiliary is not None and plan.auxiliary.way == "time"
+    is_by_time = program.is_time(plan.auxiliary)
     ranks = {name: (_ranks_by_time if is_by_time else _ranks)(config, count) for name, count in strata.items()}
     places = [_Place(name, rank) for name, count in strata.items() for rank in ranks[name] if rank < count]
     keys = _keys_at(places, plan, engine, relation, counted[0]) if places else {}
@@ -125,16 +125,16 @@ def _keys_at(
     Args:
         first: rows by class and the first digits of their key; None: there were too many to be counted.
     """
-    found, digits, narrowed = first, _FIRST_DIGITS, list(places)
+    found, digits, length, narrowed = first, _FIRST_DIGITS, program.key_digits(plan.auxiliary), list(places)
     if found is None:
         (found,) = engine.totals(relation, [_bins(plan, digits, (), 16**digits * MAX_CLASSES)])
     while True:
         bins = _by_class(found)
         narrowed = [place.among(bins[place.stratum]) for place in narrowed]
-        if digits == program.key_digits(plan.auxiliary):
+        if digits == length:
             return {(place.stratum, place.rank): at.prefix for place, at in zip(places, narrowed, strict=True)}
         within = {(place.stratum, place.prefix): place.rows for place in narrowed}
-        digits, most = _further(digits, within, program.key_digits(plan.auxiliary))
+        digits, most = _further(digits, within, length)
         (found,) = engine.totals(relation, [_bins(plan, digits, sorted(within), most)])
 
 

@@ -4,11 +4,10 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -32,7 +31,7 @@ from windlass.data.description import (
     TargetTransform,
     Transform,
 )
-from windlass.data.duckdb_engine import DuckDBEngine
+from windlass.data.duckdb_engine import open_duckdb
 from windlass.data.engine import Engine, Reader
 from windlass.data.errors import BadFileError, LeakageError, NoFeaturesError, UselessSensitiveColumnError
 from windlass.data.fit import fit_target, fit_transforms
@@ -78,12 +77,10 @@ def prepare_table(
         DataError: the table is not as it has to be; the message names the file, row or column.
     """
     table = read_layout(source)
-    with track("prepare", total=100, unit="%") as tracker, ExitStack() as stack:
-        engine: Engine
-        if config.engine == "duckdb":
-            engine = stack.enter_context(open_duckdb(output.parent, memory_limit_bytes, threads, tracker))
-        else:
-            engine = stack.enter_context(_open_spark(output.parent, memory_limit_bytes, threads, cluster))
+    with (
+        track("prepare", total=100, unit="%") as tracker,
+        _open_engine(config, output.parent, memory_limit_bytes, threads, tracker, cluster) as engine,
+    ):
         engine.open(_SOURCE, table)
         sample = engine.sample(_SOURCE, GUESS_ROWS)
         plan = plan_columns(config, table, sample, target_kind, carry)
@@ -97,13 +94,18 @@ def prepare_table(
     return description
 
 
-@contextmanager
-def open_duckdb(beside: Path, memory_limit_bytes: int, threads: int, tracker: Tracker) -> Iterator[DuckDBEngine]:
-    """An engine with room of its own in the directory `beside`, gone afterwards."""
-    with _room(beside) as directory:
-        engine = DuckDBEngine(directory, memory_limit_bytes=memory_limit_bytes, threads=threads, tracker=tracker)
-        with closing(engine):
-            yield engine
+def _open_engine(
+    config: DataConfig,
+    beside: Path,
+    memory_limit_bytes: int,
+    threads: int,
+    tracker: Tracker,
+    cluster: SparkCluster | None,
+) -> AbstractContextManager[Engine]:
+    """The engine that the recipe names, with room of its own in the directory `beside`, gone afterwards."""
+    if config.engine == "duckdb":
+        return open_duckdb(beside, memory_limit_bytes=memory_limit_bytes, threads=threads, tracker=tracker)
+    return _open_spark(beside, memory_limit_bytes, threads, cluster)
 
 
 @contextmanager
@@ -112,23 +114,14 @@ def _open_spark(
 ) -> Iterator[SparkEngine]:
     from windlass.data.spark.place import cluster_engine, local_engine
 
-    with _room(beside) as directory:
+    with tempfile.TemporaryDirectory(prefix="prepare-", dir=beside, ignore_cleanup_errors=True) as directory:
         engine = (
-            local_engine(directory, threads=threads, memory_limit_bytes=memory_limit_bytes)
+            local_engine(Path(directory), threads=threads, memory_limit_bytes=memory_limit_bytes)
             if cluster is None
-            else cluster_engine(cluster, directory, memory_limit_bytes=memory_limit_bytes)
+            else cluster_engine(cluster, Path(directory), memory_limit_bytes=memory_limit_bytes)
         )
         with engine as opened:
             yield opened
-
-
-@contextmanager
-def _room(beside: Path) -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(prefix="prepare-", dir=beside))
-    try:
-        yield directory
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 @dataclass(frozen=True)

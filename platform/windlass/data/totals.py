@@ -57,3 +57,12 @@ class Summed:
     @property
     def rows(self) -> Found:
         return None if self._found is None else [(*key, *figures) for key, figures in self._found.items()]
+
+
+def add_up(totals: Sequence[Totals], parts: Iterable[Sequence[Found]]) -> list[Found]:
+    """What parts of a table found, as the whole of it: of each part one for each of `totals`."""
+    summed = [Summed(each) for each in totals]
+    for found in parts:
+        for each, rows in zip(summed, found, strict=True):
+            each.add(rows)
+    return [each.rows for each in summed]

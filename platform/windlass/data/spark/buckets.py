@@ -6,14 +6,12 @@ whole table on one machine.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from windlass.data.duckdb_engine import DuckDBEngine
+from windlass.data.duckdb_engine import DuckDBEngine, open_duckdb
 from windlass.data.spark.blocks import named_in, unpack
 from windlass.data.totals import Found, Totals
 
@@ -38,10 +36,7 @@ class Buckets:
     def read(self, blocks: Iterable[tuple[int, bytes]], *queries: str) -> Iterator[DuckDBEngine]:
         """An engine that has the rows, of which no more is read than the queries name: a `*` names nothing."""
         columns = named_in(self.schema.names, *self.kept.values(), *queries) or self.schema.names[:1]
-        with (
-            tempfile.TemporaryDirectory(prefix="task-", dir=self.directory) as directory,
-            closing(DuckDBEngine(Path(directory), memory_limit_bytes=self.memory_bytes, threads=1)) as engine,
-        ):
+        with open_duckdb(self.directory, memory_limit_bytes=self.memory_bytes, threads=1) as engine:
             engine.load(self.staged, unpack((block for _, block in blocks), self.schema, columns))
             for name, query in self.kept.items():
                 engine.keep(name, query)

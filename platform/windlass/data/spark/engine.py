@@ -7,10 +7,9 @@ again what is lost. What is in it only the tasks know, in which DuckDB reads and
 from __future__ import annotations
 
 import re
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from py4j.protocol import Py4JError, Py4JJavaError
 
 from windlass.data.bundle import Written
-from windlass.data.duckdb_engine import DuckDBEngine, line_at
+from windlass.data.duckdb_engine import DuckDBEngine, line_at, open_duckdb
 from windlass.data.engine import Reject
 from windlass.data.spark.buckets import Buckets, SumBucket
 from windlass.data.spark.parts import Parts, plan_parts, quotes_of_range, readable
@@ -26,7 +25,7 @@ from windlass.data.spark.session import SessionSettings
 from windlass.data.spark.shards import ShardWriter, collect_shards
 from windlass.data.spark.staging import ReportOfPart, StageParts
 from windlass.data.tables import RawTable
-from windlass.data.totals import Found, Summed, Totals
+from windlass.data.totals import Found, Totals, add_up
 from windlass.errors import WindlassError
 from windlass.progress import Tracker, track
 
@@ -107,7 +106,7 @@ class SparkEngine:
         self._reports = self._watched(
             "reading rows", len(opened.parts), lambda: self._context.runJob(pairs, _second, reports)
         )
-        return _sum(totals, (report.totals for report in self._reports))
+        return add_up(totals, (report.totals for report in self._reports))
 
     def rejects(self, name: str) -> tuple[int, list[Reject]]:
         """See `Engine.rejects`."""
@@ -134,7 +133,7 @@ class SparkEngine:
                 some = range(first, min(first + at_once, staged.count))
                 yield from self._context.runJob(staged.pairs, task, some)
 
-        return self._watched("checking rows", staged.count, lambda: _sum(totals, found()))
+        return self._watched("checking rows", staged.count, lambda: add_up(totals, found()))
 
     def keep(self, name: str, query: str) -> None:
         """See `Engine.keep`. Computed again where it is asked for, on one bucket's rows."""
@@ -190,15 +189,9 @@ class SparkEngine:
         """For tasks; None: they do not see the disk of this process."""
         return None if self._settings.scratch else str(self._settings.directory)
 
-    @contextmanager
-    def _reader(self, threads: int = 1) -> Iterator[DuckDBEngine]:
-        memory_bytes = self._settings.reader_memory_bytes
-        with tempfile.TemporaryDirectory(dir=self._settings.directory) as directory:
-            reader = DuckDBEngine(Path(directory), memory_limit_bytes=memory_bytes, threads=threads)
-            try:
-                yield reader
-            finally:
-                reader.close()
+    def _reader(self, threads: int = 1) -> AbstractContextManager[DuckDBEngine]:
+        settings = self._settings
+        return open_duckdb(settings.directory, memory_limit_bytes=settings.reader_memory_bytes, threads=threads)
 
     def _watched(self, doing: str, tasks: int, work: Callable[[], _Result]) -> _Result:
         """Do work with Spark, and tell its progress by tasks."""
@@ -217,14 +210,6 @@ class SparkEngine:
             finally:
                 finished.set()
                 thread.join()
-
-
-def _sum(totals: Sequence[Totals], parts: Iterable[Sequence[Found]]) -> list[Found]:
-    summed = [Summed(each) for each in totals]
-    for found in parts:
-        for each, rows in zip(summed, found, strict=True):
-            each.add(rows)
-    return [each.rows for each in summed]
 
 
 def _second(pairs: Iterable[tuple[int, _Result]]) -> Iterator[_Result]:

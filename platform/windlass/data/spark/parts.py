@@ -125,8 +125,8 @@ class ReadablePart:
 
 
 @contextmanager
-def readable(part: Part, directory: Path) -> Iterator[ReadablePart]:
-    """Bring what a part needs to this machine's disk, for as long as it is read."""
+def readable(part: Part, directory: str | Path | None) -> Iterator[ReadablePart]:
+    """Bring what a part needs to a disk while it is read: into `directory`; None: where the system has its own."""
     table = part.table
     if part.row_groups:
         yield ReadablePart(replace(table, kind="memory", files=(), memory=_row_groups(table.files[0], part.row_groups)))

@@ -8,18 +8,15 @@ what a file means (quotes, numbers as text, times, a line that is none) is decid
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from windlass.data.duckdb_engine import DuckDBEngine
+from windlass.data.duckdb_engine import DuckDBEngine, open_duckdb
 from windlass.data.engine import Reject
 from windlass.data.spark.blocks import BUCKET, bucket_of, pack
 from windlass.data.spark.parts import Part, readable
-from windlass.data.totals import Found, Summed, Totals
+from windlass.data.totals import Found, Totals, add_up
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,19 +57,16 @@ class StageParts:
     def __call__(self, number: int) -> Iterator[tuple[int, bytes | ReportOfPart]]:
         part = self.parts[number]
         with (
-            tempfile.TemporaryDirectory(prefix="task-", dir=self.directory) as directory,
-            readable(part, Path(directory)) as found,
-            closing(DuckDBEngine(Path(directory), memory_limit_bytes=self.memory_bytes, threads=1)) as engine,
+            readable(part, self.directory) as found,
+            open_duckdb(self.directory, memory_limit_bytes=self.memory_bytes, threads=1) as engine,
         ):
             engine.open(self.source, found.table)
-            summed = [Summed(each) for each in self.totals]
+            totals = add_up(self.totals, [])
             for batches in self._buffered(engine):
-                for each, rows in zip(summed, engine.totals_of(batches, self.totals), strict=True):
-                    each.add(rows)
+                totals = add_up(self.totals, [totals, engine.totals_of(batches, self.totals)])
                 yield from pack(batches)
             count, first = engine.rejects(self.source)
             uri = part.table.files[0].uri if part.table.files else ""
-            totals = [each.rows for each in summed]
             yield self.buckets, ReportOfPart(uri, found.start, found.added_lines, count, first, totals)
 
     def _buffered(self, engine: DuckDBEngine) -> Iterator[list[pa.RecordBatch]]:
